@@ -1,0 +1,1 @@
+//! Ports Bus and Directory, with their in-process implementations.

@@ -1,0 +1,1 @@
+//! The Rust SDK: one session over any transport.

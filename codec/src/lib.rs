@@ -1,0 +1,1 @@
+//! Sans-IO codecs: bytes to packets and back, for TCP and WebSocket.

@@ -1,0 +1,1 @@
+//! Packets, ids, error codes and the bus envelope of Sluice.

@@ -1,0 +1,1 @@
+//! User, message and group services: bus consumers and HTTP APIs.

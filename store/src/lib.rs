@@ -1,0 +1,1 @@
+//! Port Store and its embedded SQLite implementation.

@@ -1,0 +1,1 @@
+//! A hashed, hierarchical timing wheel on an index slab.

@@ -1,0 +1,1 @@
+//! Holds the dependency table of ARCHITECTURE.md against cargo metadata.

@@ -1,0 +1,1 @@
+//! Load driver: many connections from one process.

@@ -1,0 +1,1 @@
+//! A fault relay: delay, stall, reset and blackout for streams.
