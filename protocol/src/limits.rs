@@ -43,3 +43,6 @@ pub const RECALL_WINDOW_MS: u64 = 2 * 60 * 1000;
 pub const HOLE_PATIENCE_MS: u64 = 300;
 /// Partitions of the conversation space, unless configured otherwise.
 pub const PARTITIONS_DEFAULT: u16 = 64;
+/// Partitions of the streams that are consumed concurrently (query, session,
+/// ack, requests): by user or key, for balance and not for order.
+pub const SHARED_PARTITIONS: u16 = 8;

@@ -1,1 +1,179 @@
-//! Port Store and its embedded SQLite implementation.
+//! The port [`Store`]: what must survive. Batch-oriented, and the only room with SQL.
+//!
+//! The embedded default is SQLite (`SqliteStore`): write-ahead log, synced at
+//! every commit, one writer thread that merges whatever waits into one
+//! transaction, readers apart from it. A port for servers (MySQL, MariaDB) has
+//! its seat beside it: commits name a partition and its epoch, and nothing in
+//! the port asks for a transaction over two partitions.
+
+mod content;
+mod error;
+mod message;
+mod reads;
+mod user;
+
+use async_trait::async_trait;
+use sluice_protocol::{
+    ConversationId, DeviceId, Incarnation, LayoutEpoch, Partition, PartitionEpoch, Seq, UserId,
+    UserSeq, WorkerId,
+};
+
+pub use content::Content;
+pub use error::StoreError;
+pub use message::{
+    Commit, CommitRefusal, Cursor, CursorAdvance, CursorKind, NewEntry, Outcome, Stored,
+    StoredEntry,
+};
+pub use reads::{
+    Conversation, ConversationPage, ConversationRow, Heads, InboxPage, ListCursor, Member,
+    PageLimit, Range,
+};
+pub use user::{
+    NewUser, SessionOpening, SessionOutcome, SessionProof, SessionRefusal, User, UserStatus,
+};
+
+/// What must survive. Every method takes a batch or answers one question; all
+/// are safe to retry.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    // ---- Fences and numbers -------------------------------------------------
+
+    /// Says with how many partitions this node works. The first call settles it.
+    ///
+    /// # Errors
+    /// [`StoreError::OtherLayout`] when the store holds another number.
+    async fn open_layout(&self, partitions: u16) -> Result<LayoutEpoch, StoreError>;
+
+    /// A number for one life of a gateway (or HTTP node), never issued before.
+    async fn issue_incarnation(&self) -> Result<Incarnation, StoreError>;
+
+    /// A snowflake worker id that no other live process of this store holds.
+    async fn issue_worker_id(&self) -> Result<WorkerId, StoreError>;
+
+    /// The newest message id stored, so that a restarted generator stays above
+    /// it even when the clock has stepped back. 0 when there is none.
+    async fn newest_message_id(&self) -> Result<u64, StoreError>;
+
+    /// Makes the caller the partition's owner: commits under older epochs fail from now on.
+    async fn take_partition(&self, partition: Partition) -> Result<PartitionEpoch, StoreError>;
+
+    // ---- Messages -----------------------------------------------------------
+
+    /// Stores a partition's batch, in order, and returns one outcome an entry
+    /// when all that is new is durable. Assigns conversation seqs, gap-free, and
+    /// for private conversations inbox seqs of both parties; applies what the
+    /// content says (recall, membership). The batch stands or falls whole.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`]: another owner took the partition. On any error
+    /// the caller must throw away what it believed of the partition.
+    async fn commit(&self, commit: Commit) -> Result<Vec<Outcome>, StoreError>;
+
+    /// Raises cursors, never lowers them; clamps to the log's end. Returns for
+    /// each the new value if it rose (`None`: it didn't, or no such membership).
+    async fn advance_cursors(
+        &self,
+        advances: Vec<CursorAdvance>,
+    ) -> Result<Vec<Option<Seq>>, StoreError>;
+
+    /// Single entries by position; `None` where there is none.
+    async fn entries(
+        &self,
+        positions: &[(ConversationId, Seq)],
+    ) -> Result<Vec<Option<StoredEntry>>, StoreError>;
+
+    // ---- Pulls --------------------------------------------------------------
+
+    /// The user's inbox after a position, ascending.
+    async fn inbox(
+        &self,
+        user: &UserId,
+        after: UserSeq,
+        limit: PageLimit,
+    ) -> Result<InboxPage, StoreError>;
+
+    /// A stretch of a conversation's log, cut to the user's membership. `None`
+    /// when the user never was a member.
+    async fn conversation_log(
+        &self,
+        user: &UserId,
+        conversation: &ConversationId,
+        range: Range,
+        limit: PageLimit,
+    ) -> Result<Option<ConversationPage>, StoreError>;
+
+    /// Where the inbox and the groups of a user stand; groups by id after `after`.
+    async fn heads(
+        &self,
+        user: &UserId,
+        after: Option<&ConversationId>,
+        limit: u32,
+    ) -> Result<Heads, StoreError>;
+
+    /// The user's conversations, newest first, with what is needed to show them.
+    async fn conversations(
+        &self,
+        user: &UserId,
+        cursor: Option<ListCursor>,
+        limit: u32,
+    ) -> Result<Vec<ConversationRow>, StoreError>;
+
+    /// Conversations with their members; `None` for unknown ones. A private
+    /// conversation without entries is unknown.
+    async fn conversation_members(
+        &self,
+        conversations: &[ConversationId],
+    ) -> Result<Vec<Option<Conversation>>, StoreError>;
+
+    // ---- Users --------------------------------------------------------------
+
+    /// Adds a user.
+    ///
+    /// # Errors
+    /// [`StoreError::UserExists`].
+    async fn create_user(&self, user: NewUser) -> Result<(), StoreError>;
+
+    /// Users by id; `None` for unknown ones.
+    async fn users(&self, ids: &[UserId]) -> Result<Vec<Option<User>>, StoreError>;
+
+    /// Sets the status; a ban raises the token epoch and kills resume tokens.
+    /// False if there is no such user.
+    async fn set_status(&self, user: &UserId, status: UserStatus) -> Result<bool, StoreError>;
+
+    /// Raises the token epoch and kills resume tokens (logout, password change).
+    /// Returns the new epoch.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownUser`].
+    async fn revoke_tokens(
+        &self,
+        user: &UserId,
+        new_password_hash: Option<String>,
+    ) -> Result<u64, StoreError>;
+
+    /// `blocker` no longer (or again) takes private messages from `blocked`.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownUser`].
+    async fn set_block(
+        &self,
+        blocker: &UserId,
+        blocked: &UserId,
+        on: bool,
+    ) -> Result<(), StoreError>;
+
+    /// For each pair (blocker, blocked): whether the block stands.
+    async fn blocks(&self, pairs: &[(UserId, UserId)]) -> Result<Vec<bool>, StoreError>;
+
+    // ---- Sessions -----------------------------------------------------------
+
+    /// Checks proofs of identity against the users' state, spends resume tokens
+    /// and leaves new ones.
+    async fn open_sessions(
+        &self,
+        openings: Vec<SessionOpening>,
+    ) -> Result<Vec<SessionOutcome>, StoreError>;
+
+    /// Forgets a device's resume token.
+    async fn forget_device(&self, user: &UserId, device: &DeviceId) -> Result<(), StoreError>;
+}

@@ -1,0 +1,116 @@
+//! What pulls return.
+
+use sluice_protocol::{ConversationId, Seq, UserId, UserSeq, packet::MemberRole};
+
+use crate::StoredEntry;
+
+/// How much a page may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageLimit {
+    /// Entries.
+    pub entries: u32,
+    /// Bytes of bodies and names, roughly as encoded; one entry always fits.
+    pub bytes: usize,
+}
+
+/// A stretch of a user's inbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InboxPage {
+    /// Ascending, without gaps.
+    pub entries: Vec<(UserSeq, StoredEntry)>,
+    /// The inbox's end.
+    pub inbox_seq: UserSeq,
+    /// Whether entries follow.
+    pub more: bool,
+}
+
+/// Which stretch of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Range {
+    /// Ascending from here, exclusive.
+    After(Seq),
+    /// The newest below here, exclusive; `Seq(0)`: the newest of all.
+    Before(Seq),
+}
+
+/// A stretch of a conversation's log, ascending.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConversationPage {
+    /// Ascending, without gaps.
+    pub entries: Vec<StoredEntry>,
+    /// What this user may see: from here …
+    pub first_seq: Seq,
+    /// … to here.
+    pub last_seq: Seq,
+    /// Whether entries follow in the direction asked for.
+    pub more: bool,
+}
+
+/// Where a user's inbox and groups stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heads {
+    /// The inbox's end.
+    pub inbox_seq: UserSeq,
+    /// (group, first seq, last seq) as far as the user may see, by id.
+    pub groups: Vec<(ConversationId, Seq, Seq)>,
+    /// Whether groups follow.
+    pub more: bool,
+}
+
+/// Place in a user's conversation list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListCursor {
+    /// Time of the conversation's last entry.
+    pub last_ms: u64,
+    /// Tie-breaker, opaque.
+    pub key: u64,
+}
+
+/// A line of a user's conversation list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConversationRow {
+    /// Which.
+    pub conversation: ConversationId,
+    /// A group's name; empty for private ones.
+    pub name: String,
+    /// What this user may see: from here …
+    pub first_seq: Seq,
+    /// … to here.
+    pub last_seq: Seq,
+    /// The user's read cursor.
+    pub read_seq: Seq,
+    /// Messages of others above the read cursor.
+    pub unread: u64,
+    /// The other party's cursors; 0 for groups.
+    pub peer_delivered_seq: Seq,
+    /// Likewise.
+    pub peer_read_seq: Seq,
+    /// The newest entry the user may see.
+    pub last_entry: Option<StoredEntry>,
+    /// Where the next page goes on.
+    pub cursor: ListCursor,
+}
+
+/// A conversation and who is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conversation {
+    /// Which.
+    pub id: ConversationId,
+    /// A group's name; empty for private ones.
+    pub name: String,
+    /// The log's end.
+    pub max_seq: Seq,
+    /// Those who are in it now.
+    pub members: Vec<Member>,
+}
+
+/// Somebody in a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Who.
+    pub user: UserId,
+    /// As what.
+    pub role: MemberRole,
+    /// From which entry on.
+    pub first_seq: Seq,
+}

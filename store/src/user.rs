@@ -1,0 +1,103 @@
+//! Users and their sessions.
+
+use sluice_protocol::{DeviceId, UserId, UserSeq};
+
+/// A user to be added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewUser {
+    /// The id that the user chose.
+    pub id: UserId,
+    /// Shown to others.
+    pub username: String,
+    /// PHC string; never the password.
+    pub password_hash: String,
+    /// Now, by the server's clock.
+    pub created_ms: u64,
+}
+
+/// Whether a user may speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum UserStatus {
+    /// May do everything.
+    Normal,
+    /// May log in and read, not send.
+    Muted,
+    /// May not log in.
+    Banned,
+}
+
+/// A user as kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// The id that the user chose.
+    pub id: UserId,
+    /// Shown to others.
+    pub username: String,
+    /// PHC string.
+    pub password_hash: String,
+    /// Whether the user may speak.
+    pub status: UserStatus,
+    /// Tokens of an older epoch are void.
+    pub token_epoch: u64,
+}
+
+/// A device that wants a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionOpening {
+    /// Who it says it is.
+    pub user: UserId,
+    /// Which device.
+    pub device: DeviceId,
+    /// As in `Connect.platform`.
+    pub platform: i32,
+    /// How it proves it.
+    pub proof: SessionProof,
+    /// SHA-256 of the resume token to leave.
+    pub new_resume_hash: [u8; 32],
+    /// Now, by the server's clock.
+    pub now_ms: u64,
+}
+
+/// Proof of identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionProof {
+    /// A token whose signature and expiry the gateway has checked.
+    Token {
+        /// Its epoch; must be the user's.
+        token_epoch: u64,
+        /// When it ends, and the session with it.
+        expires_ms: u64,
+    },
+    /// SHA-256 of the resume token: single use, bound to user and device.
+    Resume {
+        /// The hash.
+        hash: [u8; 32],
+    },
+}
+
+/// What became of an opening.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionOutcome {
+    /// The session stands until `expires_ms`; so does the new resume token.
+    Opened {
+        /// Where the user's inbox ends.
+        inbox_seq: UserSeq,
+        /// When the session ends unless refreshed.
+        expires_ms: u64,
+    },
+    /// It does not.
+    Refused(SessionRefusal),
+}
+
+/// Why a session was not opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SessionRefusal {
+    /// There is no such user.
+    UnknownUser,
+    /// The token's epoch has passed (logout, ban, password change).
+    Revoked,
+    /// The user is banned.
+    Banned,
+    /// The resume token is unknown, spent, expired or another device's.
+    BadResumeToken,
+}
