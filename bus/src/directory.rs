@@ -27,6 +27,9 @@ pub struct Bind {
     pub user: UserId,
     /// Where it is.
     pub route: Route,
+    /// Number of this login among the user's, issued by the store and rising:
+    /// a late repeat of an old bind can't push a newer one aside.
+    pub login: u64,
 }
 
 /// Which sessions of a user may live side by side.
@@ -51,6 +54,8 @@ pub enum BindOutcome {
     },
     /// The user has the most live devices allowed; nothing was changed.
     TooManyDevices,
+    /// A later login of this device is bound already; nothing was changed.
+    Stale,
 }
 
 /// A user came online (first device) or went offline (last device).

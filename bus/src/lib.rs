@@ -33,31 +33,58 @@ pub struct EntryId {
 /// One entry as its reader gets it.
 #[derive(Debug, Clone)]
 pub struct BusEntry {
-    /// For [`Reader::ack`].
+    /// For [`Reader::ack`]. Opaque: after a failover ids may fall, so it is no
+    /// high-water mark.
     pub id: EntryId,
-    /// How often it has been handed out, this time included. Above 1 it is a
-    /// redelivery: work that it caused may have been done already.
+    /// How often it has been handed out, this time included, as far as is
+    /// known. A hint for setting poison entries aside, not proof of a first time.
     pub deliveries: u32,
     /// An encoded `Up`, `Down` or `BackendRequest`.
     pub payload: Bytes,
 }
 
+/// What one read returns.
+#[derive(Debug, Clone, Default)]
+pub struct ReadBatch {
+    /// Oldest first. May be empty when `reset` or `lost` has something to say.
+    pub entries: Vec<BusEntry>,
+    /// The stream was made anew by the engine (a failover, a flush): unknown
+    /// entries are gone. A reader of `down` tells its clients to resync.
+    pub reset: bool,
+    /// Entries that were trimmed away before they were read.
+    pub lost_entries: u64,
+}
+
 /// How far a stream's readers are behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Lag {
-    /// Entries that nobody has read yet.
-    pub unread: u64,
-    /// Entries read but not acknowledged.
-    pub pending: u64,
+    /// Entries not acknowledged yet, read or not; an upper bound.
+    pub entries: u64,
+    /// Age of the oldest of them.
+    pub oldest_ms: u64,
 }
 
-/// What can go wrong on the bus. All of it is the bus's fault, not the caller's.
-#[derive(Debug, Clone, thiserror::Error)]
+/// What can go wrong on the bus.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BusError {
-    /// The engine can't be reached or refused; nothing is known to have been
-    /// appended, and some of the batch may have been.
+    /// The engine can't be reached; nothing was appended.
     #[error("bus unavailable: {0}")]
     Unavailable(String),
+    /// The answer was lost: the batch may be there, or may yet appear. Append
+    /// it again before anything else goes to that stream; consumers take repeats.
+    #[error("outcome of the append unknown: {0}")]
+    Unknown(String),
+    /// The `down` stream has no reader any more (its gateway's life is over).
+    #[error("stream {0} is gone")]
+    Gone(String),
+    /// Over [`BATCH_MAX_ENTRIES`] or [`BATCH_MAX_BYTES`]; nothing was appended.
+    #[error("a batch of {entries} entries and {bytes} bytes is over the bound")]
+    TooLarge {
+        /// Entries in the batch.
+        entries: usize,
+        /// Bytes in the batch.
+        bytes: usize,
+    },
     /// The reader's lease went to another node. Throw the state away, own again.
     #[error("the lease of {0} was lost")]
     LeaseLost(String),
@@ -66,20 +93,28 @@ pub enum BusError {
     Closed(String),
 }
 
+/// Entries in one append, at most: a longer script would stall a remote engine.
+pub const BATCH_MAX_ENTRIES: usize = 256;
+/// Bytes in one append, at most; a single entry of any size allowed by the
+/// protocol fits.
+pub const BATCH_MAX_BYTES: usize = 512 * 1024;
+
 /// Partitioned, ordered streams with owners.
 #[async_trait]
 pub trait Bus: Send + Sync + 'static {
-    /// Appends the entries in order and returns when they are kept as safely as
-    /// the engine is configured for.
+    /// Appends the batch, all or nothing and in order, and returns when it is
+    /// kept as safely as the engine is configured for.
     ///
     /// `up` streams make the caller wait while they are full (the lane behind
-    /// fills, and the gateway answers `Busy`). `down` streams never do: past
-    /// their bound the new entries are dropped, and the producer's counter in
-    /// the next one shows the gap ([`Stream::blocks_producer`]).
+    /// fills, and the gateway answers `Busy`) and come into being by the first
+    /// append. `down` streams never make it wait: past their bound new batches
+    /// are dropped, and the producer's counter in the next one shows the gap
+    /// ([`Stream::blocks_producer`]); they exist while their reader owns them.
     ///
     /// # Errors
-    /// [`BusError::Unavailable`]: any prefix may have been appended; appending
-    /// the batch again is right, since consumers take repeats.
+    /// [`BusError::Unavailable`], [`BusError::Gone`], [`BusError::TooLarge`]:
+    /// nothing was appended. [`BusError::Unknown`]: it may have been, or may
+    /// yet be. Keep one append in flight a stream and repeat it until it is known.
     async fn append(&self, stream: &Stream, entries: Vec<Bytes>) -> Result<(), BusError>;
 
     /// Waits until `owner` holds the stream's lease, and reads it as its only
@@ -102,10 +137,15 @@ pub trait Bus: Send + Sync + 'static {
 /// has not acknowledged will be delivered again.
 #[async_trait]
 pub trait Reader: Send {
-    /// Waits for entries and returns 1 to `max_entries` of them, oldest first.
-    /// Safe to cancel: a read that was dropped has consumed nothing.
-    async fn read(&mut self, max_entries: usize) -> Result<Vec<BusEntry>, BusError>;
+    /// Waits for entries and returns at most `max_entries`, oldest first. After
+    /// an error it begins again with this owner's own pending entries. Safe to
+    /// cancel: what a dropped read had taken is handed out again.
+    async fn read(&mut self, max_entries: usize) -> Result<ReadBatch, BusError>;
 
-    /// The entries are done with.
+    /// The entries are done with; any order, any number of times.
+    ///
+    /// # Errors
+    /// [`BusError::LeaseLost`] when another owner has the stream: it will work
+    /// on them again.
     async fn ack(&mut self, ids: &[EntryId]) -> Result<(), BusError>;
 }

@@ -84,6 +84,8 @@ pub enum SessionOutcome {
         inbox_seq: UserSeq,
         /// When the session ends unless refreshed.
         expires_ms: u64,
+        /// Number of this login among the user's; rises.
+        login: u64,
     },
     /// It does not.
     Refused(SessionRefusal),
