@@ -1,0 +1,198 @@
+//! The decoder of one connection: bytes in, whole frames out.
+
+use std::ops::Range;
+
+use crate::{
+    FRAME_MAX_BYTES_CEILING, FrameError, Input,
+    tcp::TcpState,
+    websocket::{Handshake, OpenState},
+};
+
+/// Turns the bytes of one connection into frames, whatever way they are cut up.
+///
+/// ```
+/// use sluice_codec::{Decoder, Frame, Input};
+///
+/// let mut decoder = Decoder::tcp(4096);
+/// let mut scratch = *b"\0\0\0\x02hi\0\0\0\x01";
+/// let mut input = Input::new(&mut scratch);
+/// while let Some(frame) = decoder.decode(&mut input)? {
+///     assert_eq!(frame, Frame::Packet(b"hi"));
+/// }
+/// assert!(decoder.is_mid_frame());
+/// # Ok::<(), sluice_codec::FrameError>(())
+/// ```
+#[derive(Debug)]
+pub struct Decoder {
+    frame_max_bytes: u32,
+    state: State,
+}
+
+/// What a connection's bytes amount to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Frame<'a> {
+    /// One encoded packet, for [`crate::decode_packet`].
+    Packet(&'a [u8]),
+    /// WebSocket: the handshake is done. Write this answer before all else.
+    Handshake(Vec<u8>),
+    /// WebSocket: answer with [`crate::websocket::append_pong`]. At most 125 bytes.
+    Ping(&'a [u8]),
+    /// WebSocket: a sign of life.
+    Pong,
+    /// WebSocket: the peer is done. Answer with
+    /// [`crate::websocket::append_close`] and the same code (none: 1000), then
+    /// close. Whatever follows it is ignored.
+    Close(Option<u16>),
+}
+
+#[derive(Debug)]
+enum State {
+    Tcp(TcpState),
+    Handshake(Handshake),
+    WebSocket(OpenState),
+    /// After an error or a close frame.
+    Finished,
+}
+
+/// A frame that was found, before anything is borrowed for the caller.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Packet(Place),
+    Handshake(Vec<u8>),
+    Ping(Place),
+    Pong,
+    Close(Option<u16>),
+}
+
+/// Where a payload lies.
+#[derive(Debug)]
+pub(crate) enum Place {
+    Input(Range<usize>),
+    Held,
+}
+
+// === impl Decoder ===
+
+impl Decoder {
+    /// For a connection of 4-byte lengths and packets.
+    pub fn tcp(frame_max_bytes: usize) -> Self {
+        Self::new(frame_max_bytes, State::Tcp(TcpState::default()))
+    }
+
+    /// For the server's side of a WebSocket, from the first byte of the handshake.
+    pub fn websocket(frame_max_bytes: usize) -> Self {
+        Self::new(frame_max_bytes, State::Handshake(Handshake::default()))
+    }
+
+    fn new(frame_max_bytes: usize, state: State) -> Self {
+        let mut decoder = Self {
+            frame_max_bytes: 0,
+            state,
+        };
+        decoder.set_frame_max_bytes(frame_max_bytes);
+        decoder
+    }
+
+    /// Caps the frames whose length is read from now on, in bytes of one encoded
+    /// packet. At most [`FRAME_MAX_BYTES_CEILING`].
+    pub fn set_frame_max_bytes(&mut self, frame_max_bytes: usize) {
+        // The ceiling is far below 4 GiB.
+        self.frame_max_bytes = frame_max_bytes.min(FRAME_MAX_BYTES_CEILING) as u32;
+    }
+
+    /// Finds the next frame. `Ok(None)`: all input is consumed, and what belongs
+    /// to a frame still to come is kept here. Call it until then, since a kept
+    /// frame is given back by the call after the one that lent it.
+    ///
+    /// # Errors
+    /// The connection must be closed. The error comes once: later bytes are
+    /// consumed and ignored, so that a closing socket can still be drained.
+    pub fn decode<'a>(
+        &'a mut self,
+        input: &'a mut Input<'_>,
+    ) -> Result<Option<Frame<'a>>, FrameError> {
+        let found = match self.advance(input) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(None),
+            Err(error) => {
+                self.state = State::Finished;
+                return Err(error);
+            }
+        };
+        let place = |place| match place {
+            Place::Input(range) => input.slice(range),
+            Place::Held => self.state.held_frame(),
+        };
+        Ok(Some(match found {
+            Found::Packet(at) => Frame::Packet(place(at)),
+            Found::Ping(at) => Frame::Ping(place(at)),
+            Found::Pong => Frame::Pong,
+            Found::Handshake(answer) => Frame::Handshake(answer),
+            Found::Close(code) => Frame::Close(code),
+        }))
+    }
+
+    /// True while a frame (or handshake, or fragmented message) has begun and is
+    /// not whole: time for a deadline.
+    pub fn is_mid_frame(&self) -> bool {
+        match &self.state {
+            State::Tcp(tcp) => tcp.is_mid_frame(),
+            State::Handshake(handshake) => handshake.is_mid_frame(),
+            State::WebSocket(open) => open.is_mid_frame(),
+            State::Finished => false,
+        }
+    }
+
+    /// Heap memory held for a frame that isn't whole, in bytes; 0 between frames.
+    /// At most twice what arrived of that frame (and 256 bytes of bookkeeping
+    /// for WebSocket).
+    pub fn held_bytes(&self) -> usize {
+        match &self.state {
+            State::Tcp(tcp) => tcp.held_bytes(),
+            State::Handshake(handshake) => handshake.held_bytes(),
+            State::WebSocket(open) => open.held_bytes(),
+            State::Finished => 0,
+        }
+    }
+
+    /// True after an error or a close frame: nothing more will come.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.state, State::Finished)
+    }
+
+    fn advance(&mut self, input: &mut Input<'_>) -> Result<Option<Found>, FrameError> {
+        match &mut self.state {
+            State::Tcp(tcp) => tcp.advance(input, self.frame_max_bytes),
+            State::Handshake(handshake) => {
+                let Some(answer) = handshake.advance(input)? else {
+                    return Ok(None);
+                };
+                self.state = State::WebSocket(OpenState::default());
+                Ok(Some(Found::Handshake(answer)))
+            }
+            State::WebSocket(open) => {
+                let found = open.advance(input, self.frame_max_bytes)?;
+                if let Some(Found::Close(_)) = found {
+                    self.state = State::Finished;
+                }
+                Ok(found)
+            }
+            State::Finished => {
+                input.consume(usize::MAX);
+                Ok(None)
+            }
+        }
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn held_frame(&self) -> &[u8] {
+        match self {
+            Self::Tcp(tcp) => tcp.held_frame(),
+            Self::WebSocket(open) => open.held_frame(),
+            Self::Handshake(_) | Self::Finished => &[],
+        }
+    }
+}

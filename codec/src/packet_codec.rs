@@ -1,0 +1,89 @@
+//! The TCP framing for tokio: what the client SDK reads and writes with.
+
+use std::io;
+
+use bytes::{Buf, BytesMut};
+use sluice_protocol::packet::Packet;
+use tokio_util::codec::{Decoder, Encoder};
+
+use crate::{EncodeError, FRAME_MAX_BYTES_CEILING, FrameError, Framing, decode_packet_bytes, tcp};
+
+/// Packets over a byte stream, for `tokio_util::codec::Framed`.
+///
+/// Decodes without copying: `bytes` fields share the read buffer. Packets of an
+/// unknown type are passed over (see [`FrameError::UnknownPacket`]).
+#[derive(Debug, Clone)]
+pub struct PacketCodec {
+    decode_max_bytes: u32,
+    encode_max_bytes: usize,
+}
+
+/// Why a stream of packets ended.
+#[derive(Debug, thiserror::Error)]
+pub enum PacketCodecError {
+    /// The connection broke.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The peer sent what is no packet.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The packet to be sent cannot be; nothing of it was written.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+}
+
+// === impl PacketCodec ===
+
+impl PacketCodec {
+    /// Takes and sends frames of at most these many bytes of encoded packet.
+    pub fn new(decode_max_bytes: usize, encode_max_bytes: usize) -> Self {
+        Self {
+            // The ceiling is far below 4 GiB.
+            decode_max_bytes: decode_max_bytes.min(FRAME_MAX_BYTES_CEILING) as u32,
+            encode_max_bytes,
+        }
+    }
+
+    /// What the peer takes, in bytes of encoded packet; `ConnectAck` says so.
+    pub fn set_encode_max_bytes(&mut self, encode_max_bytes: usize) {
+        self.encode_max_bytes = encode_max_bytes;
+    }
+}
+
+impl Decoder for PacketCodec {
+    type Item = Packet;
+    type Error = PacketCodecError;
+
+    fn decode(&mut self, src: &mut BytesMut) -> Result<Option<Packet>, PacketCodecError> {
+        loop {
+            let Some(payload) = tcp::payload_bytes(src, self.decode_max_bytes)? else {
+                return Ok(None);
+            };
+            if src.len() < tcp::HEADER_BYTES + payload {
+                return Ok(None);
+            }
+            src.advance(tcp::HEADER_BYTES);
+            match decode_packet_bytes(src.split_to(payload).freeze()) {
+                Ok(packet) => return Ok(Some(packet)),
+                Err(FrameError::UnknownPacket { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl Encoder<&Packet> for PacketCodec {
+    type Error = PacketCodecError;
+
+    fn encode(&mut self, packet: &Packet, dst: &mut BytesMut) -> Result<(), PacketCodecError> {
+        Ok(Framing::Tcp.append_packet(packet, self.encode_max_bytes, dst)?)
+    }
+}
+
+impl Encoder<Packet> for PacketCodec {
+    type Error = PacketCodecError;
+
+    fn encode(&mut self, packet: Packet, dst: &mut BytesMut) -> Result<(), PacketCodecError> {
+        self.encode(&packet, dst)
+    }
+}

@@ -1,0 +1,3 @@
+//! The codec as its callers use it.
+
+mod tcp;
