@@ -19,7 +19,9 @@ impl FromStr for Transport {
         match text {
             "tcp" => Ok(Transport::Tcp),
             "ws" => Ok(Transport::WebSocket),
-            other => Err(format!("no transport is called {other:?}; there are tcp and ws")),
+            other => Err(format!(
+                "no transport is called {other:?}; there are tcp and ws"
+            )),
         }
     }
 }

@@ -48,8 +48,11 @@ pub fn read(path: Option<&Path>, limit: usize) -> anyhow::Result<Vec<LoggedConve
             let file = File::open(path)
                 .with_context(|| format!("cannot open the chat log {}", path.display()))?;
             let gzipped = path.extension().is_some_and(|extension| extension == "gz");
-            let reader: Box<dyn Read> =
-                if gzipped { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+            let reader: Box<dyn Read> = if gzipped {
+                Box::new(MultiGzDecoder::new(file))
+            } else {
+                Box::new(file)
+            };
             parse(reader, limit).with_context(|| format!("the chat log {}", path.display()))
         }
     }
@@ -64,23 +67,35 @@ fn parse(reader: impl Read, limit: usize) -> anyhow::Result<Vec<LoggedConversati
             continue;
         }
         let line: Line = serde_json::from_str(&line).with_context(|| {
-            format!("line {} must be {{\"conversation\",\"sender\",\"text\"}}", number + 1)
+            format!(
+                "line {} must be {{\"conversation\",\"sender\",\"text\"}}",
+                number + 1
+            )
         })?;
         let place = *places.entry(line.conversation).or_insert_with(|| {
             (conversations.len() < limit).then(|| {
-                conversations.push(LoggedConversation { speakers: vec![], messages: vec![] });
+                conversations.push(LoggedConversation {
+                    speakers: vec![],
+                    messages: vec![],
+                });
                 conversations.len() - 1
             })
         });
         let Some(conversation) = place.and_then(|place| conversations.get_mut(place)) else {
             continue;
         };
-        let known = conversation.speakers.iter().position(|speaker| *speaker == line.sender);
+        let known = conversation
+            .speakers
+            .iter()
+            .position(|speaker| *speaker == line.sender);
         let speaker = known.unwrap_or_else(|| {
             conversation.speakers.push(line.sender);
             conversation.speakers.len() - 1
         });
-        conversation.messages.push(LoggedMessage { speaker, text: line.text.into() });
+        conversation.messages.push(LoggedMessage {
+            speaker,
+            text: line.text.into(),
+        });
     }
     // A monologue has nobody to receive it.
     conversations.retain(|conversation| conversation.speakers.len() >= 2);
@@ -98,7 +113,10 @@ mod tests {
     fn the_excerpt_holds_200_conversations() {
         let log = read(None, usize::MAX).unwrap();
         assert_eq!(log.len(), 200);
-        assert!(log.iter().all(|conversation| conversation.speakers.len() == 2));
+        assert!(
+            log.iter()
+                .all(|conversation| conversation.speakers.len() == 2)
+        );
         assert_eq!(read(None, 3).unwrap(), log[..3]);
     }
 

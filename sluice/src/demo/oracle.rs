@@ -113,12 +113,21 @@ impl Oracle {
     /// An oracle that expects what is planned.
     pub fn new(plan: std::sync::Arc<Plan>) -> Self {
         let messages = vec![Sent::default(); plan.messages.len()];
-        Self { messages, ids: HashMap::with_capacity(plan.messages.len()), devices: vec![], plan }
+        Self {
+            messages,
+            ids: HashMap::with_capacity(plan.messages.len()),
+            devices: vec![],
+            plan,
+        }
     }
 
     /// A device takes part.
     pub fn add_device(&mut self, user: UserIndex, kind: DeviceKind) -> DeviceIndex {
-        self.devices.push(Device { user, kind, seen: Vec::new() });
+        self.devices.push(Device {
+            user,
+            kind,
+            seen: Vec::new(),
+        });
         DeviceIndex(self.devices.len() - 1)
     }
 
@@ -165,24 +174,36 @@ impl Oracle {
             let at = || format!("{} seq {} at {}", seen.conversation, seen.seq, who());
             let last = last_seq.entry(&seen.conversation).or_default();
             if seen.seq.0 != last.0 + 1 {
-                let fault = if seen.seq <= *last { Fault::Duplicated } else { Fault::Reordered };
+                let fault = if seen.seq <= *last {
+                    Fault::Duplicated
+                } else {
+                    Fault::Reordered
+                };
                 verdict.add(fault, || format!("{} came after seq {last}", at()));
             }
             *last = seen.seq.max(*last);
-            let Some(message) = &seen.message else { continue };
+            let Some(message) = &seen.message else {
+                continue;
+            };
             if !ids.insert(message.id) {
-                verdict.add(Fault::Duplicated, || format!("{} came twice: {}", message.id, at()));
+                verdict.add(Fault::Duplicated, || {
+                    format!("{} came twice: {}", message.id, at())
+                });
             }
             places.hold(message.id, seen, verdict, &at);
             let Some(index) = self.message_of(&message.id) else {
-                verdict.add(Fault::Corrupted, || format!("nobody sent {}: {}", message.id, at()));
+                verdict.add(Fault::Corrupted, || {
+                    format!("nobody sent {}: {}", message.id, at())
+                });
                 continue;
             };
             let planned = &self.plan.messages[index];
             if message.body != planned.body
                 || message.sender.as_str() != self.plan.users[planned.sender].name
             {
-                verdict.add(Fault::Corrupted, || format!("bytes or sender differ: {}", at()));
+                verdict.add(Fault::Corrupted, || {
+                    format!("bytes or sender differ: {}", at())
+                });
             }
             let before = last_of_strand.insert(planned.strand, index);
             if before.is_some_and(|before| before > index) {
@@ -196,14 +217,22 @@ impl Oracle {
     /// Every send has an ack, and it names the place where others see the message.
     fn judge_acks(&self, places: &mut Places, verdict: &mut Verdict) {
         for (index, sent) in self.messages.iter().enumerate() {
-            let what = || format!("message {index} of {}", self.plan.users[self.plan.messages[index].sender].name);
+            let what = || {
+                format!(
+                    "message {index} of {}",
+                    self.plan.users[self.plan.messages[index].sender].name
+                )
+            };
             match (&sent.id, &sent.acked) {
                 (Some(id), Some((conversation, seq))) => {
                     verdict.acked += 1;
                     let place = (conversation.clone(), *seq);
                     if places.of_id.get(id).is_some_and(|seen| *seen != place) {
                         verdict.add(Fault::Reordered, || {
-                            format!("{} was acked at {conversation} seq {seq}, seen elsewhere", what())
+                            format!(
+                                "{} was acked at {conversation} seq {seq}, seen elsewhere",
+                                what()
+                            )
                         });
                     }
                 }
@@ -219,18 +248,35 @@ impl Oracle {
         let mut got = HashSet::<(UserIndex, MessageIndex)>::new();
         let mut got_fresh = HashSet::<(UserIndex, MessageIndex)>::new();
         for device in &self.devices {
-            let set = if device.kind == DeviceKind::Fresh { &mut got_fresh } else { &mut got };
+            let set = if device.kind == DeviceKind::Fresh {
+                &mut got_fresh
+            } else {
+                &mut got
+            };
             let ids = device.seen.iter().filter_map(|seen| seen.message.as_ref());
-            set.extend(ids.filter_map(|m| self.message_of(&m.id)).map(|index| (device.user, index)));
+            set.extend(
+                ids.filter_map(|m| self.message_of(&m.id))
+                    .map(|index| (device.user, index)),
+            );
         }
         for (index, message) in self.plan.messages.iter().enumerate() {
             for user in message.recipients.iter().copied() {
                 verdict.expected += 1;
-                match (got.contains(&(user, index)), got_fresh.contains(&(user, index))) {
+                match (
+                    got.contains(&(user, index)),
+                    got_fresh.contains(&(user, index)),
+                ) {
                     (true, true) => verdict.delivered += 1,
                     (seen, _) => verdict.add(Fault::Lost, || {
-                        let at = if seen { "its fresh device" } else { "any device" };
-                        format!("message {index} never came to {at} of {}", self.plan.users[user].name)
+                        let at = if seen {
+                            "its fresh device"
+                        } else {
+                            "any device"
+                        };
+                        format!(
+                            "message {index} never came to {at} of {}",
+                            self.plan.users[user].name
+                        )
                     }),
                 }
             }
@@ -272,7 +318,9 @@ impl Places {
         }
         match self.of_id.entry(id) {
             Entry::Occupied(held) if *held.get() != place => {
-                verdict.add(Fault::Duplicated, || format!("{id} is stored twice: {}", at()));
+                verdict.add(Fault::Duplicated, || {
+                    format!("{id} is stored twice: {}", at())
+                });
             }
             Entry::Occupied(_) => {}
             Entry::Vacant(free) => {

@@ -56,7 +56,11 @@ impl Run {
             oracle.sent(index, id(index));
             oracle.acked(index, conversation(), Seq(index as u64 + 1));
         }
-        Run { plan, oracle, devices }
+        Run {
+            plan,
+            oracle,
+            devices,
+        }
     }
 
     fn whole(plan: &Plan) -> Vec<Seen> {
@@ -89,7 +93,10 @@ impl Run {
 fn a_clean_run_is_clean() {
     let verdict = Run::new().judge();
     assert!(verdict.is_clean(), "{verdict:?}");
-    assert_eq!((verdict.expected, verdict.delivered, verdict.acked), (3, 3, 3));
+    assert_eq!(
+        (verdict.expected, verdict.delivered, verdict.acked),
+        (3, 3, 3)
+    );
 }
 
 #[test]

@@ -114,12 +114,23 @@ impl Plan {
         let mut users = People::default();
         let speakers: Vec<Vec<UserIndex>> = log
             .iter()
-            .map(|conversation| conversation.speakers.iter().map(|s| users.index(s)).collect())
+            .map(|conversation| {
+                conversation
+                    .speakers
+                    .iter()
+                    .map(|s| users.index(s))
+                    .collect()
+            })
             .collect();
         let groups = plan_groups(&speakers, users.names.len(), options.groups, &mut rng);
         let (messages, strands, groups) = plan_messages(log, &speakers, groups);
         let users = plan_users(users.names, &messages, options, &mut rng);
-        Plan { users, messages, strands, groups }
+        Plan {
+            users,
+            messages,
+            strands,
+            groups,
+        }
     }
 
     /// The other party of a private strand.
@@ -155,7 +166,9 @@ fn plan_groups(
     asked: Option<usize>,
     rng: &mut StdRng,
 ) -> HashMap<usize, Vec<UserIndex>> {
-    let count = asked.unwrap_or(speakers.len().div_ceil(20)).min(speakers.len());
+    let count = asked
+        .unwrap_or(speakers.len().div_ceil(20))
+        .min(speakers.len());
     let all: Vec<usize> = (0..speakers.len()).collect();
     let everybody: Vec<UserIndex> = (0..users).collect();
     all.sample(rng, count)
@@ -188,14 +201,23 @@ fn plan_messages(
         let (place, members) = match groups.remove(&strand) {
             Some(members) => {
                 let name = format!("strand {strand}");
-                founded.push(PlannedGroup { name, members: members.clone() });
+                founded.push(PlannedGroup {
+                    name,
+                    members: members.clone(),
+                });
                 (Place::Group(founded.len() - 1), members)
             }
             None => (Place::Private, speakers[strand].clone()),
         };
         let recipients: Vec<Arc<[UserIndex]>> = speakers[strand]
             .iter()
-            .map(|sender| members.iter().copied().filter(|user| user != sender).collect())
+            .map(|sender| {
+                members
+                    .iter()
+                    .copied()
+                    .filter(|user| user != sender)
+                    .collect()
+            })
             .collect();
         let first = messages.len();
         messages.extend(conversation.messages.iter().map(|message| PlannedMessage {
@@ -204,7 +226,11 @@ fn plan_messages(
             body: message.text.clone(),
             recipients: Arc::clone(&recipients[message.speaker]),
         }));
-        strands.push(PlannedStrand { place, first, end: messages.len() });
+        strands.push(PlannedStrand {
+            place,
+            first,
+            end: messages.len(),
+        });
     }
     (messages, strands, founded)
 }
@@ -221,13 +247,22 @@ fn plan_users(
     }
     let share = |share: f64| ((names.len() as f64 * share).ceil() as usize).min(names.len());
     let everybody: Vec<UserIndex> = (0..names.len()).collect();
-    let talkers: Vec<UserIndex> =
-        everybody.iter().copied().filter(|user| !sends[*user].is_empty()).collect();
-    let seconds: Vec<UserIndex> =
-        everybody.sample(rng, share(SECOND_DEVICE_SHARE)).copied().collect();
+    let talkers: Vec<UserIndex> = everybody
+        .iter()
+        .copied()
+        .filter(|user| !sends[*user].is_empty())
+        .collect();
+    let seconds: Vec<UserIndex> = everybody
+        .sample(rng, share(SECOND_DEVICE_SHARE))
+        .copied()
+        .collect();
     let cuts: Vec<UserIndex> = talkers.sample(rng, share(CUT_SHARE)).copied().collect();
     let transport = |index: usize| {
-        options.transports.get(index % options.transports.len().max(1)).copied().unwrap_or_default()
+        options
+            .transports
+            .get(index % options.transports.len().max(1))
+            .copied()
+            .unwrap_or_default()
     };
     let mut users: Vec<PlannedUser> = names
         .into_iter()
@@ -266,7 +301,10 @@ mod tests {
         let log = log::read(None, 40).unwrap();
         let (one, same) = (Plan::new(&log, &options(1)), Plan::new(&log, &options(1)));
         assert_eq!(format!("{one:?}"), format!("{same:?}"));
-        assert_ne!(format!("{one:?}"), format!("{:?}", Plan::new(&log, &options(2))));
+        assert_ne!(
+            format!("{one:?}"),
+            format!("{:?}", Plan::new(&log, &options(2)))
+        );
     }
 
     #[test]
@@ -275,14 +313,26 @@ mod tests {
         let plan = Plan::new(&log, &options(7));
         assert_eq!(plan.strands.len(), 200);
         assert_eq!(plan.groups.len(), 10);
-        let cut = plan.users.iter().filter(|user| user.cut_after.is_some()).count();
-        assert!(cut * 10 >= plan.users.len(), "{cut} of {}", plan.users.len());
+        let cut = plan
+            .users
+            .iter()
+            .filter(|user| user.cut_after.is_some())
+            .count();
+        assert!(
+            cut * 10 >= plan.users.len(),
+            "{cut} of {}",
+            plan.users.len()
+        );
         assert!(plan.users.iter().any(|user| user.restarts));
         for group in &plan.groups {
             let mut members = group.members.clone();
             members.sort_unstable();
             members.dedup();
-            assert_eq!(members.len(), group.members.len(), "nobody is in a group twice");
+            assert_eq!(
+                members.len(),
+                group.members.len(),
+                "nobody is in a group twice"
+            );
             assert!(members.len() >= GROUP_MEMBERS_MIN);
         }
         for message in &plan.messages {
