@@ -1,6 +1,7 @@
-//! The levels of the wheel: 64 slots each, list heads and occupancy bitmaps.
+//! The levels of the wheel: 128 slots each, list heads and occupancy bitmaps.
 //!
-//! A tick lies at the level of the highest group of six bits in which it differs from the present.
+//! A tick lies at the level of the highest group of seven bits in which it differs from the
+//! present.
 //! Two things follow, and the wheel rests on both. Every slot in use lies at or after the present
 //! and none wraps around, so the first set bit of a level is its earliest slot. And everything at
 //! a level comes before everything at the level above, so the lowest level in use holds the
@@ -11,9 +12,9 @@ use std::mem;
 use crate::slab::NIL;
 
 /// Bits of a tick that a level resolves.
-const SLOT_BITS: u32 = 6;
+const SLOT_BITS: u32 = 7;
 /// Slots a level: the bits of one bitmap word.
-const SLOTS: usize = 1 << SLOT_BITS;
+const SLOTS: usize = u128::BITS as usize;
 /// Levels it takes to span 64 bits.
 const LEVELS: usize = u64::BITS.div_ceil(SLOT_BITS) as usize;
 
@@ -56,7 +57,7 @@ impl SlotId {
     }
 
     #[inline]
-    fn mask(self) -> u64 {
+    fn mask(self) -> u128 {
         1 << (self.0 % SLOTS as u32)
     }
 }
@@ -66,7 +67,7 @@ pub(crate) struct Levels {
     /// First entry of each slot; as long as the highest level that was ever in use.
     heads: Vec<u32>,
     /// One bit a slot that holds an entry.
-    occupied: [u64; LEVELS],
+    occupied: [u128; LEVELS],
     /// One bit a level that holds an entry.
     in_use: u16,
 }
@@ -147,13 +148,13 @@ mod tests {
         let times = [
             0,
             1,
-            63,
-            64,
-            4_095,
-            4_096,
+            127,
+            128,
+            16_383,
+            16_384,
             1 << 36,
-            (1 << 60) - 1,
-            1 << 60,
+            (1 << 63) - 1,
+            1 << 63,
             u64::MAX,
         ];
         for (i, &now) in times.iter().enumerate() {
@@ -172,7 +173,7 @@ mod tests {
     #[test]
     fn the_lowest_level_is_the_earliest() {
         let mut levels = Levels::new();
-        for tick in [1 << 40, 70_000, 5_000, 100, 50] {
+        for tick in [1 << 40, 70_000, 20_000, 200, 50] {
             levels.push(SlotId::of(tick, 40), 0);
         }
         let mut begins = Vec::new();
@@ -180,7 +181,7 @@ mod tests {
             begins.push(tick);
             levels.take(id);
         }
-        assert_eq!(begins, [50, 64, 4_096, 69_632, 1 << 40]);
+        assert_eq!(begins, [50, 128, 16_384, 65_536, 1 << 40]);
     }
 
     #[test]

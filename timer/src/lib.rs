@@ -1,9 +1,9 @@
 //! A hashed, hierarchical timing wheel on an index slab.
 //!
 //! After G. Varghese and T. Lauck, *Hashed and Hierarchical Timing Wheels* (SOSP 1987), scheme 7:
-//! levels of 64 slots, each level 64 times coarser than the one below; a timer waits in the slot
-//! of its deadline and moves down a level when the time of that slot begins. Eleven levels span
-//! the whole of a 64-bit clock, so no deadline is too far away and there is no overflow list.
+//! levels of 128 slots, each level 128 times coarser than the one below; a timer waits in the slot
+//! of its deadline and moves down a level when the time of that slot begins. Ten levels span the
+//! whole of a 64-bit clock, so no deadline is too far away and there is no overflow list.
 //!
 //! - **Time is an argument**, in milliseconds since any epoch. The wheel owns no clock and no thread.
 //! - **One owner, no locks**: an event loop has its own wheel.
@@ -19,9 +19,14 @@
 //! Re-arming to a later time, which is what heartbeats and idle timers do, only writes the new
 //! deadline; the timer is moved when its old slot comes up. A cancelled timer leaves at once and
 //! its entry is reused. A tick on which nothing is due reads two bitmaps, whatever the population
-//! and however long the clock stood still. What isn't constant is the tick at which a coarse slot
-//! begins: it moves all timers of that slot down, and each timer moves at most once a level. With a `u64` payload a timer takes 32 bytes; a wheel
-//! starts without heap memory and adds 256 bytes for each level in use (two to four, usually).
+//! and however long the clock stood still.
+//!
+//! What isn't constant is the tick at which a coarse slot begins: it moves all timers of that slot
+//! down at once, and a timer moves at most once a level. A tick of 8 ms keeps two minutes in the
+//! lower two levels, whose slots are a tick and a second wide.
+//!
+//! With a `u64` payload a timer takes 32 bytes. A wheel starts without heap memory, and adds 512
+//! bytes for each level up to the highest that was used (two to four, usually).
 //!
 //! # Example
 //!

@@ -10,7 +10,7 @@ use std::error::Error;
 use std::fmt;
 
 use crate::levels::{Levels, SlotId};
-use crate::slab::{MAX_ENTRIES, NIL, Slab, TimerHandle};
+use crate::slab::{Link, MAX_ENTRIES, NIL, Slab, TimerHandle};
 
 /// Marks the `prev` of a slot's first entry, which then names the slot.
 const FIRST_IN_SLOT: u32 = MAX_ENTRIES;
@@ -170,8 +170,8 @@ impl<T: Copy> Wheel<T> {
     fn fire(&mut self, slot: SlotId, expired: &mut Vec<T>) {
         let mut index = self.levels.take(slot);
         while index != NIL {
-            let entry = self.slab.at(index);
-            let (next, due) = (entry.next, self.due_tick(entry.deadline_ms));
+            let next = self.slab.link(index).next;
+            let due = self.due_tick(self.slab.at(index).deadline_ms);
             if due <= self.now {
                 expired.push(self.slab.remove(index));
             } else {
@@ -185,8 +185,8 @@ impl<T: Copy> Wheel<T> {
     fn cascade(&mut self, slot: SlotId) {
         let mut index = self.levels.take(slot);
         while index != NIL {
-            let entry = self.slab.at(index);
-            let (next, due) = (entry.next, self.due_tick(entry.deadline_ms));
+            let next = self.slab.link(index).next;
+            let due = self.due_tick(self.slab.at(index).deadline_ms);
             self.link(index, due);
             index = next;
         }
@@ -197,24 +197,24 @@ impl<T: Copy> Wheel<T> {
     fn link(&mut self, index: u32, due: u64) {
         let slot = SlotId::of(due.max(self.now), self.now);
         let next = self.levels.push(slot, index);
-        let entry = self.slab.at_mut(index);
-        entry.prev = FIRST_IN_SLOT | slot.bits();
-        entry.next = next;
+        *self.slab.link_mut(index) = Link {
+            next,
+            prev: FIRST_IN_SLOT | slot.bits(),
+        };
         if next != NIL {
-            self.slab.at_mut(next).prev = index;
+            self.slab.link_mut(next).prev = index;
         }
     }
 
     /// Takes an entry out of the list of its slot.
     #[inline]
     fn unlink(&mut self, index: u32) {
-        let entry = self.slab.at(index);
-        let (prev, next) = (entry.prev, entry.next);
+        let Link { next, prev } = self.slab.link(index);
         if next != NIL {
-            self.slab.at_mut(next).prev = prev;
+            self.slab.link_mut(next).prev = prev;
         }
         if prev & FIRST_IN_SLOT == 0 {
-            self.slab.at_mut(prev).next = next;
+            self.slab.link_mut(prev).next = next;
         } else {
             self.levels
                 .replace_head(SlotId::from_bits(prev & !FIRST_IN_SLOT), next);

@@ -31,7 +31,7 @@ fn span_ms() -> impl Strategy<Value = i64> {
     prop_oneof![
         4 => 0..4_i64,
         4 => 0..200_i64,
-        3 => prop::sample::select(vec![8, 63, 64, 65, 4_095, 4_096, 30_000, 262_144]),
+        3 => prop::sample::select(vec![8, 127, 128, 129, 16_384, 30_000, 2_097_152]),
         2 => 0..1_000_000_i64,
         1 => 0..i64::MAX / 64,
         1 => -500..0_i64,
@@ -212,7 +212,7 @@ impl Pair {
             self.advance(wake_ms.max(self.present_ms));
             self.check();
             steps += 1;
-            assert!(steps <= CAPACITY * 11 * 2, "spins at {wake_ms}");
+            assert!(steps <= CAPACITY * 10 * 2, "spins at {wake_ms}");
         }
         assert_eq!(self.model.earliest_ms(), None);
     }
@@ -224,7 +224,7 @@ proptest! {
     #[test]
     fn does_what_a_sorted_map_does(
         tick_ms in prop::sample::select(vec![1, 2, 8, 10, 100, 1_000]),
-        start_ms in prop_oneof![Just(0), Just((1 << 36) - 3), 0..u64::MAX / 2],
+        start_ms in prop_oneof![Just(0), Just((1 << 35) - 3), 0..u64::MAX / 2],
         ops in prop::collection::vec(op(), 1..300),
     ) {
         let mut pair = Pair::new(tick_ms, start_ms);

@@ -24,21 +24,9 @@ fn follow(wheel: &mut Wheel<u64>) -> (Vec<(u64, u64)>, usize) {
 
 #[test]
 fn fires_at_the_deadline_and_not_a_millisecond_before() {
-    for delay_ms in [
-        1,
-        2,
-        63,
-        64,
-        65,
-        4_095,
-        4_096,
-        30_000,
-        262_144,
-        DAY_MS,
-        1 << 36,
-        1 << 50,
-    ] {
-        for start_ms in [0, 1, 63, 1_700_000_000_123, (1 << 36) - 1] {
+    let powers = (0..=50).flat_map(|bit| [(1_u64 << bit) - 1, 1 << bit, (1 << bit) + 1]);
+    for delay_ms in powers.filter(|&delay_ms| delay_ms > 0) {
+        for start_ms in [0, 1, 127, 1_700_000_000_123, (1 << 35) - 1] {
             let mut wheel = Wheel::new(1, 4, start_ms);
             wheel
                 .schedule(start_ms + delay_ms, 9)
@@ -265,7 +253,7 @@ fn following_the_next_deadline_meets_every_timer_on_time_in_few_steps() {
         fired,
         deadlines.map(|deadline_ms| (deadline_ms, deadline_ms))
     );
-    assert!(steps <= deadlines.len() * 11, "{steps}");
+    assert!(steps <= deadlines.len() * 10, "{steps}");
 }
 
 #[test]
