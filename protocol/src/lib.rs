@@ -9,16 +9,20 @@
 mod conversation_id;
 mod ids;
 pub mod limits;
+mod push;
 mod refusal;
 mod send_request;
+mod up_packet;
 
 pub use conversation_id::{ConversationId, ConversationKind, partition_of};
 pub use ids::{
     ClientMsgId, ConnectionId, DeviceId, IdError, Incarnation, LayoutEpoch, MessageId, Partition,
     PartitionEpoch, Seq, UserId, UserSeq, WorkerId,
 };
+pub use push::PushPrefix;
 pub use refusal::Refusal;
 pub use send_request::{SendClass, SendRequest, fresh_client_msg_id};
+pub use up_packet::{OriginFields, encode_up_packet};
 
 /// The version a client names in `Connect.protocol_version`.
 pub const PROTOCOL_VERSION: u32 = 1;
