@@ -7,6 +7,7 @@
 //! acknowledged.
 
 mod directory;
+mod memory;
 mod stream;
 
 use async_trait::async_trait;
@@ -14,6 +15,9 @@ use bytes::Bytes;
 
 pub use directory::{
     Bind, BindOutcome, DevicePolicy, Directory, PresenceChange, PresenceWatch, Route,
+};
+pub use memory::{
+    MemoryBus, MemoryBusConfig, MemoryBusStats, MemoryDirectory, MemoryDirectoryConfig,
 };
 pub use stream::Stream;
 

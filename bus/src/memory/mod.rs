@@ -1,0 +1,12 @@
+//! The in-process implementations of the ports: one node needs no server beside it.
+
+mod bus;
+mod directory;
+mod leases;
+mod presence;
+mod reader;
+mod stream;
+mod user_record;
+
+pub use bus::{MemoryBus, MemoryBusConfig, MemoryBusStats};
+pub use directory::{MemoryDirectory, MemoryDirectoryConfig};
