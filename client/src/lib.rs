@@ -1,1 +1,77 @@
 //! The Rust SDK: one session over any transport.
+//!
+//! ```no_run
+//! # async fn doc() -> Result<(), Box<dyn std::error::Error>> {
+//! use sluice_client::{Client, ContentType, DeviceId, Endpoint, Event, Target, UserId};
+//!
+//! let (client, mut events) = Client::builder(UserId::parse("alice")?, DeviceId::parse("phone")?)
+//!     .server(Endpoint::tcp("127.0.0.1:8900".parse()?))
+//!     .token("a JWT from POST /users/login")
+//!     .start()?;
+//! let bob = Target::User(UserId::parse("bob")?);
+//! let receipt = client.send(bob, ContentType::Text, "hello").await?.acked().await?;
+//! println!("stored as {} of {}", receipt.seq, receipt.conversation);
+//! while let Some(event) = events.next().await {
+//!     if let Event::Entry { entry, own } = event {
+//!         println!("{own} {entry:?}");
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is promised
+//!
+//! - **Sends**: each is stored once, in the order of the calls within its
+//!   conversation, whatever the network does. It is kept in the [`LocalState`]
+//!   until it is acked or refused, so a restarted client goes on sending.
+//! - **Entries** come in order and once per *timeline*: the inbox (all private
+//!   conversations, by user seq) and each group (by seq). One's own sends are
+//!   entries too, at their place, once they are acked.
+//! - **Across a restart** an application continues after the last event that it
+//!   has *committed*. [`EventStream::next`] commits all events taken before; so an
+//!   application that dies while it works on an event sees that one again (at
+//!   least once). One that calls [`EventStream::commit`] as soon as it has an
+//!   event never sees it again (at most once). One that stores what it receives
+//!   in a database of its own, keyed by message id, has exactly once. Positions
+//!   are written in batches shortly after; what wasn't written comes again.
+//! - **A kick is final**: the client doesn't reconnect by itself.
+//!
+//! # How it is built
+//!
+//! The session (`session/`) is a state machine without I/O or clock: packets and times go
+//! in, packets, events and deadlines come out. One tokio task a client (`driver`) connects it to a
+//! socket (`link`), the local state and the application's channels.
+
+// The session that uses all of it follows.
+#![allow(dead_code)]
+
+mod builder;
+mod client;
+mod command;
+mod driver;
+mod endpoint;
+mod entry;
+mod error;
+mod event;
+mod link;
+mod session;
+mod state;
+mod token;
+
+pub use builder::Builder;
+pub use client::{Client, EventStream, PendingSend};
+pub use endpoint::{Endpoint, Transport};
+pub use entry::{Content, Entry};
+pub use error::{CallError, LinkError, SendError, StartError, StateError};
+pub use event::{DisconnectReason, Ended, Event, SendReceipt};
+pub use session::{
+    ConversationList, ConversationSummary, HistoryPage, Response, SessionConfig, Target,
+};
+pub use sluice_protocol::{
+    ClientMsgId, ConversationId, ConversationKind, DeviceId, MessageId, Refusal, Seq, UserId,
+    UserSeq,
+    packet::{CloseReason, ContentType, ErrorCode, MemberChangeKind, MemberRole, Platform},
+};
+pub use state::LocalState;
+pub use token::{TokenError, TokenSource};

@@ -1,0 +1,437 @@
+//! The application's side: the handle, the events, and a send under way.
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use sluice_protocol::{
+    ClientMsgId, ConversationId, DeviceId, Seq, UserId,
+    limits::BODY_MAX_BYTES,
+    packet::{self, ContentType, DeliveryClass, packet::Body},
+};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use crate::{
+    Builder, CallError, ConversationList, Ended, Event, HistoryPage, Response, SendError,
+    SendReceipt, Target, command::Command,
+};
+
+/// Questions wait this long for an answer, unless told otherwise.
+const CALL_TIMEOUT_MS: u64 = 30_000;
+
+/// What the handle, the events and the driver share.
+pub(crate) struct Shared {
+    pub(crate) user: UserId,
+    pub(crate) device: DeviceId,
+    /// Set once, when the client has ended.
+    pub(crate) ended: OnceLock<Ended>,
+    /// Number of the last event that the application is done with.
+    pub(crate) committed: AtomicU64,
+    /// Woken when `committed` has grown.
+    pub(crate) wake: Notify,
+}
+
+/// A running client. Clones are handles to the same session; when they and the
+/// [`EventStream`] are all dropped, the client leaves.
+#[derive(Clone)]
+pub struct Client {
+    commands: mpsc::Sender<Command>,
+    shared: Arc<Shared>,
+}
+
+/// The events of one client, in order.
+///
+/// Which events a restarted client tells again is decided by what was
+/// committed; see the crate's page. When nobody takes events, entries stay on
+/// the server and sends go on.
+pub struct EventStream {
+    events: mpsc::Receiver<(u64, Event)>,
+    taken: u64,
+    persisted: watch::Receiver<u64>,
+    shared: Arc<Shared>,
+}
+
+/// A send that is kept and on its way. Dropping it doesn't stop the send.
+#[derive(Debug)]
+pub struct PendingSend {
+    client_msg_id: ClientMsgId,
+    outcome: oneshot::Receiver<Result<SendReceipt, SendError>>,
+    shared: Arc<Shared>,
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn ended(&self) -> Ended {
+        self.ended.get().cloned().unwrap_or(Ended::Disconnected)
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} on {}", self.user, self.device)
+    }
+}
+
+// === impl Client ===
+
+impl Client {
+    /// Sets up a client of this user on this device.
+    pub fn builder(user: UserId, device: DeviceId) -> Builder {
+        Builder::new(user, device)
+    }
+
+    pub(crate) fn new(commands: mpsc::Sender<Command>, shared: Arc<Shared>) -> Self {
+        Self { commands, shared }
+    }
+
+    /// Whose client this is.
+    pub fn user(&self) -> &UserId {
+        &self.shared.user
+    }
+
+    /// Of which device.
+    pub fn device(&self) -> &DeviceId {
+        &self.shared.device
+    }
+
+    /// Why the client has ended for good, if it has: a kick is final.
+    pub fn ended(&self) -> Option<Ended> {
+        self.shared.ended.get().cloned()
+    }
+
+    /// Takes a message to be stored, and returns once it is kept in the local
+    /// state. Sends of one conversation are stored in the order of these calls.
+    ///
+    /// # Errors
+    /// [`SendError::Full`], [`SendError::TooLarge`], [`SendError::ToOneself`],
+    /// [`SendError::Ended`], [`SendError::State`]: it wasn't taken.
+    pub async fn send(
+        &self,
+        target: impl Into<Target>,
+        content_type: ContentType,
+        body: impl Into<Bytes>,
+    ) -> Result<PendingSend, SendError> {
+        let conversation = self.conversation(target.into())?;
+        let body = checked_body(body.into())?;
+        let (kept, is_kept) = oneshot::channel();
+        let (outcome, pending) = oneshot::channel();
+        self.command(Command::Send {
+            conversation,
+            content_type,
+            body,
+            kept,
+            outcome,
+        })
+        .await?;
+        let client_msg_id = is_kept.await.map_err(|_| self.shared.ended())??;
+        Ok(PendingSend {
+            client_msg_id,
+            outcome: pending,
+            shared: self.shared.clone(),
+        })
+    }
+
+    /// Tells whoever is online now; no ack, no order, lost when not connected.
+    ///
+    /// # Errors
+    /// As [`Client::send`], but for `Full` and `State`.
+    pub async fn send_ephemeral(
+        &self,
+        target: impl Into<Target>,
+        content_type: ContentType,
+        body: impl Into<Bytes>,
+    ) -> Result<(), SendError> {
+        let conversation = self.conversation(target.into())?;
+        let body = checked_body(body.into())?;
+        let send = packet::Send {
+            delivery_class: DeliveryClass::Ephemeral.into(),
+            target: Some(packet::send::Target::ConversationId(
+                conversation.to_string(),
+            )),
+            client_msg_id: Bytes::new(),
+            predecessor: Bytes::new(),
+            content_type: content_type.into(),
+            body,
+        };
+        Ok(self.command(Command::Notify(Body::Send(send))).await?)
+    }
+
+    /// Says that this user is writing. Lost when not connected.
+    ///
+    /// # Errors
+    /// [`SendError::ToOneself`], [`SendError::Ended`].
+    pub async fn typing(&self, target: impl Into<Target>) -> Result<(), SendError> {
+        let conversation = self.conversation(target.into())?;
+        let typing = packet::Typing {
+            target: Some(packet::typing::Target::ConversationId(
+                conversation.to_string(),
+            )),
+        };
+        Ok(self.command(Command::Notify(Body::Typing(typing))).await?)
+    }
+
+    /// Says that this user has read all up to `seq`. Sent when connected.
+    ///
+    /// # Errors
+    /// The client has ended.
+    pub async fn read(&self, conversation: &ConversationId, seq: Seq) -> Result<(), Ended> {
+        self.command(Command::Read(conversation.clone(), seq.0))
+            .await
+    }
+
+    /// Takes a message back. The recall is an entry of the conversation too.
+    ///
+    /// # Errors
+    /// See [`CallError`]; refused with `too_late`, `forbidden`, `unknown_message`.
+    pub async fn recall(
+        &self,
+        conversation: &ConversationId,
+        seq: Seq,
+    ) -> Result<SendReceipt, CallError> {
+        let body = Body::Recall(packet::Recall {
+            conversation_id: conversation.to_string(),
+            seq: seq.0,
+            // The session stamps it.
+            client_msg_id: Bytes::new(),
+        });
+        match self.call(body, CALL_TIMEOUT_MS).await? {
+            Body::SendAck(ack) => SendReceipt::parse(&ack).ok_or(CallError::BadAnswer),
+            _ => Err(CallError::BadAnswer),
+        }
+    }
+
+    /// Checks inbox and heads now, not at the next slow round.
+    ///
+    /// # Errors
+    /// The client has ended.
+    pub async fn sync_now(&self) -> Result<(), Ended> {
+        self.command(Command::Sync).await
+    }
+
+    /// The `limit` entries below `before` (`None`: the newest), ascending. Does
+    /// not move the timelines.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn history(
+        &self,
+        conversation: &ConversationId,
+        before: Option<Seq>,
+        limit: u32,
+    ) -> Result<HistoryPage, CallError> {
+        let body = Body::SyncConversation(packet::SyncConversation {
+            conversation_id: conversation.to_string(),
+            range: Some(packet::sync_conversation::Range::Before(
+                before.map_or(0, |seq| seq.0),
+            )),
+            limit,
+        });
+        match self.call(body, CALL_TIMEOUT_MS).await? {
+            Body::ConversationPage(page) => {
+                HistoryPage::parse(page).map_err(|_| CallError::BadAnswer)
+            }
+            _ => Err(CallError::BadAnswer),
+        }
+    }
+
+    /// A page of this user's conversations, newest first; `cursor` is the last
+    /// page's `next`.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn conversations(
+        &self,
+        cursor: Option<Bytes>,
+        limit: u32,
+    ) -> Result<ConversationList, CallError> {
+        let body = Body::ListConversations(packet::ListConversations {
+            cursor: cursor.unwrap_or_default(),
+            limit,
+        });
+        match self.call(body, CALL_TIMEOUT_MS).await? {
+            Body::ConversationList(list) => {
+                ConversationList::parse(list).map_err(|_| CallError::BadAnswer)
+            }
+            _ => Err(CallError::BadAnswer),
+        }
+    }
+
+    /// Asks any backend service. Requests of one key are handled in order. Not
+    /// repeated after a lost connection, as it might not be harmless.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn request(
+        &self,
+        service: &str,
+        key: impl Into<Bytes>,
+        payload: impl Into<Bytes>,
+        timeout: Duration,
+    ) -> Result<Response, CallError> {
+        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let body = Body::Request(packet::Request {
+            service: service.to_owned(),
+            key: key.into(),
+            payload: payload.into(),
+            timeout_ms: u32::try_from(timeout_ms).unwrap_or(u32::MAX),
+        });
+        match self.call(body, timeout_ms).await? {
+            Body::Response(response) => Ok(Response {
+                status: response.status,
+                payload: response.payload,
+            }),
+            _ => Err(CallError::BadAnswer),
+        }
+    }
+
+    /// Drops the socket without a word, as a dying network does; the client
+    /// reconnects. For tests.
+    ///
+    /// # Errors
+    /// The client has ended.
+    pub async fn cut(&self) -> Result<(), Ended> {
+        self.command(Command::Cut).await
+    }
+
+    /// Leaves for good: says so to the server, closes, ends. `logout` also
+    /// forgets the resume token. Unacked sends stay in the local state.
+    pub async fn disconnect(&self, logout: bool) {
+        let (done, is_done) = oneshot::channel();
+        if self
+            .command(Command::Disconnect { logout, done })
+            .await
+            .is_ok()
+        {
+            // An error means that the driver has ended, which is what is waited for.
+            let _ = is_done.await;
+        }
+    }
+
+    async fn call(&self, body: Body, timeout_ms: u64) -> Result<Body, CallError> {
+        let (reply, answer) = oneshot::channel();
+        self.command(Command::Call {
+            body,
+            timeout_ms,
+            reply,
+        })
+        .await?;
+        answer.await.map_err(|_| self.shared.ended())?
+    }
+
+    async fn command(&self, command: Command) -> Result<(), Ended> {
+        let sent = self.commands.send(command).await;
+        sent.map_err(|_| self.shared.ended())
+    }
+
+    fn conversation(&self, target: Target) -> Result<ConversationId, SendError> {
+        match target {
+            Target::Conversation(conversation) => Ok(conversation),
+            Target::User(user) => {
+                ConversationId::private(&self.shared.user, &user).map_err(|_| SendError::ToOneself)
+            }
+        }
+    }
+}
+
+fn checked_body(body: Bytes) -> Result<Bytes, SendError> {
+    if body.len() > BODY_MAX_BYTES {
+        return Err(SendError::TooLarge {
+            bytes: body.len(),
+            max_bytes: BODY_MAX_BYTES,
+        });
+    }
+    Ok(body)
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Client({:?})", self.shared)
+    }
+}
+
+// === impl EventStream ===
+
+impl EventStream {
+    pub(crate) fn new(
+        events: mpsc::Receiver<(u64, Event)>,
+        persisted: watch::Receiver<u64>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            events,
+            taken: 0,
+            persisted,
+            shared,
+        }
+    }
+
+    /// The next event; commits all that were taken before. `None` when the
+    /// client has ended and all was taken. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.mark_committed();
+        let (number, event) = self.events.recv().await?;
+        self.taken = number;
+        Some(event)
+    }
+
+    /// As [`EventStream::next`], if there is one already.
+    pub fn try_next(&mut self) -> Option<Event> {
+        self.mark_committed();
+        let (number, event) = self.events.try_recv().ok()?;
+        self.taken = number;
+        Some(event)
+    }
+
+    /// Commits all events that were taken, and returns once that is written: a
+    /// client restarted from this state won't tell them again.
+    ///
+    /// # Errors
+    /// The client has ended before it was written.
+    pub async fn commit(&mut self) -> Result<(), Ended> {
+        self.mark_committed();
+        let taken = self.taken;
+        match self.persisted.wait_for(|number| *number >= taken).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(self.shared.ended()),
+        }
+    }
+
+    fn mark_committed(&mut self) {
+        if self.shared.committed.swap(self.taken, Ordering::AcqRel) != self.taken {
+            self.shared.wake.notify_one();
+        }
+    }
+}
+
+impl std::fmt::Debug for EventStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "EventStream({:?})", self.shared)
+    }
+}
+
+// === impl PendingSend ===
+
+impl PendingSend {
+    /// The send's name, also in the entry that it becomes.
+    pub fn client_msg_id(&self) -> ClientMsgId {
+        self.client_msg_id
+    }
+
+    /// Waits until it is stored.
+    ///
+    /// # Errors
+    /// [`SendError::Refused`]: it will never be. [`SendError::Ended`]: unknown;
+    /// a client restarted from a durable state goes on with it.
+    pub async fn acked(self) -> Result<SendReceipt, SendError> {
+        match self.outcome.await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(SendError::Ended(self.shared.ended())),
+        }
+    }
+}

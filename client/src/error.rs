@@ -1,0 +1,112 @@
+//! What can go wrong, and whose fault it is.
+
+use sluice_protocol::Refusal;
+
+use crate::Ended;
+
+/// A send that wasn't taken, or won't be stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// As many sends as the outbox holds are unacked; wait for one of them.
+    #[error("{0} sends are waiting for their ack; the outbox is full")]
+    Full(usize),
+    /// The body is over the server's limit.
+    #[error("the body has {bytes} bytes, at most {max_bytes} are allowed")]
+    TooLarge {
+        /// What it has.
+        bytes: usize,
+        /// What it may have.
+        max_bytes: usize,
+    },
+    /// A conversation with oneself.
+    #[error("one cannot write to oneself")]
+    ToOneself,
+    /// The server won't store it, now or later.
+    #[error("refused: {0}")]
+    Refused(Refusal),
+    /// The client has ended. A durable state keeps the send for the next start.
+    #[error(transparent)]
+    Ended(#[from] Ended),
+    /// Nothing was sent, as it could not be kept.
+    #[error("the local state has failed: {0}")]
+    State(String),
+}
+
+/// A question that got no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// The server's answer is no.
+    #[error("refused: {0}")]
+    Refused(Refusal),
+    /// No answer in time.
+    #[error("no answer in time")]
+    Timeout,
+    /// As many questions as allowed are waiting.
+    #[error("too many questions are waiting for an answer")]
+    TooMany,
+    /// The connection was lost (or there was none) and asking again might not be harmless.
+    #[error("the connection was lost before an answer came")]
+    ConnectionLost,
+    /// The answer was not one to this question.
+    #[error("the server's answer does not fit the question")]
+    BadAnswer,
+    /// The client has ended.
+    #[error(transparent)]
+    Ended(#[from] Ended),
+}
+
+/// The local state can't be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The file.
+    #[error("the state file: {0}")]
+    File(#[from] Box<redb::Error>),
+    /// It belongs to another user or device.
+    #[error("the state belongs to {user} on {device}")]
+    Foreign {
+        /// Whose it is.
+        user: String,
+        /// On which device.
+        device: String,
+    },
+    /// What is written there is none of this crate's.
+    #[error("the state is damaged: {0}")]
+    Damaged(&'static str),
+}
+
+/// The client wasn't started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Nowhere to connect to for the transport that was asked for.
+    #[error("no server address for the transport")]
+    NoAddress,
+    /// Neither token nor token source.
+    #[error("no token")]
+    NoToken,
+    /// See [`StateError`].
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Not called within a tokio runtime.
+    #[error("no tokio runtime")]
+    NoRuntime,
+}
+
+/// A connection that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The socket.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// The WebSocket.
+    #[error("{0}")]
+    WebSocket(Box<tokio_tungstenite::tungstenite::Error>),
+    /// What came is no packet.
+    #[error("{0}")]
+    BadFrame(String),
+    /// Not connected in time.
+    #[error("no connection in time")]
+    Timeout,
+    /// The peer closed it.
+    #[error("closed by the server")]
+    Closed,
+}

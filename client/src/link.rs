@@ -1,0 +1,1 @@
+//! One connection: packets over TCP or WebSocket.
