@@ -54,7 +54,8 @@ pub enum BindOutcome {
     },
     /// The user has the most live devices allowed; nothing was changed.
     TooManyDevices,
-    /// A later login of this device is bound already; nothing was changed.
+    /// A later login stands where this one would (of this device, or of
+    /// another that the policy doesn't let live beside it); nothing was changed.
     Stale,
 }
 
@@ -81,7 +82,9 @@ pub struct PresenceWatch {
 #[async_trait]
 pub trait Directory: Send + Sync + 'static {
     /// Binds a device, newest first: whoever stands in its way by the policy is
-    /// replaced. Atomic per user. `devices_max` counts live routes only.
+    /// replaced. Atomic per user. `devices_max` counts live routes only. The
+    /// route is found by others once its gateway has a lease. Repeating a bind
+    /// is harmless: a connection is never said to replace itself.
     async fn bind(
         &self,
         bind: Bind,
@@ -99,7 +102,8 @@ pub trait Directory: Send + Sync + 'static {
     ) -> Result<bool, BusError>;
 
     /// Says again what is bound, after a failover or in a slow sweep: sets the
-    /// routes that are absent, leaves those that another connection holds.
+    /// routes that are absent or older, leaves those that a live connection
+    /// with a later login holds. Goes by the device alone, not by the policy.
     /// Returns the binds whose place another connection has taken: to be kicked.
     async fn reassert(&self, binds: Vec<Bind>) -> Result<Vec<Bind>, BusError>;
 
@@ -109,8 +113,11 @@ pub trait Directory: Send + Sync + 'static {
     /// Watches these users' coming and going from now on.
     async fn watch(&self, users: &[UserId]) -> Result<PresenceWatch, BusError>;
 
-    /// Registers a gateway's life or renews it for `ttl`. [`BusError::LeaseLost`]
-    /// when it had lapsed: its routes are void, re-assert them.
+    /// Registers a gateway's life or renews it for `ttl`.
+    ///
+    /// # Errors
+    /// [`BusError::LeaseLost`], once, when it had lapsed: its routes were void
+    /// meanwhile. The lease is alive again by this very call; re-assert them.
     async fn lease(&self, gateway: Incarnation, ttl: Duration) -> Result<(), BusError>;
 
     /// Ends a gateway's life at once; its routes are void.

@@ -7,6 +7,7 @@
 //! acknowledged.
 
 mod directory;
+pub mod faulty_bus;
 mod memory;
 mod stream;
 
@@ -114,6 +115,8 @@ pub trait Bus: Send + Sync + 'static {
     /// append. `down` streams never make it wait: past their bound new batches
     /// are dropped, and the producer's counter in the next one shows the gap
     /// ([`Stream::blocks_producer`]); they exist while their reader owns them.
+    /// An empty stream takes any one batch, whatever its bound. Safe to cancel:
+    /// the batch is in the stream as a whole or not at all.
     ///
     /// # Errors
     /// [`BusError::Unavailable`], [`BusError::Gone`], [`BusError::TooLarge`]:

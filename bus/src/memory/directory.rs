@@ -2,7 +2,7 @@
 //!
 //! Users are spread over shards by a keyed hash of their name; a shard is one
 //! lock, one table of packed [`UserRecord`]s and the watchers of its users. A
-//! user with one device costs about 110 bytes with names of 16 bytes each.
+//! user with one device costs about 100 bytes with names of 16 bytes each.
 //!
 //! Leases run by `tokio::time`. A route is live while its gateway's lease is;
 //! void routes are not seen from that moment on, and are removed (and their
