@@ -1,6 +1,9 @@
 //! Sets up a client.
 
-use std::sync::{Arc, OnceLock, atomic::AtomicU64};
+use std::{
+    sync::{Arc, OnceLock, atomic::AtomicU64},
+    time::Duration,
+};
 
 use sluice_protocol::{DeviceId, UserId, packet::Platform};
 use tokio::sync::{Notify, mpsc, watch};
@@ -100,13 +103,22 @@ impl Builder {
         let (commands, command_queue) = mpsc::channel(COMMANDS_MAX);
         let (event_queue, events) = mpsc::channel(EVENTS_MAX);
         let (persisted, persisted_number) = watch::channel(0);
-        let session = Session::new(self.config, self.user, self.device, saved);
+        let connect_timeout = Duration::from_millis(self.config.connect_timeout_ms);
+        let session = Session::new(
+            self.config,
+            self.user,
+            self.device,
+            saved,
+            token.is_renewable(),
+            rand::random(),
+        );
         let driver = Driver::new(crate::driver::Parts {
             session,
             state: self.state,
             endpoint: self.endpoint,
             transport: self.transport,
             token,
+            connect_timeout,
             shared: shared.clone(),
             commands: command_queue,
             events: event_queue,

@@ -24,6 +24,9 @@ use crate::{
 /// Questions wait this long for an answer, unless told otherwise.
 const CALL_TIMEOUT_MS: u64 = 30_000;
 
+/// The driver hears of this many taken events at the latest.
+const WAKE_EVENTS: u64 = 16;
+
 /// What the handle, the events and the driver share.
 pub(crate) struct Shared {
     pub(crate) user: UserId,
@@ -52,6 +55,8 @@ pub struct Client {
 pub struct EventStream {
     events: mpsc::Receiver<(u64, Event)>,
     taken: u64,
+    /// `taken` when the driver was last told.
+    woken: u64,
     persisted: watch::Receiver<u64>,
     shared: Arc<Shared>,
 }
@@ -366,6 +371,7 @@ impl EventStream {
         Self {
             events,
             taken: 0,
+            woken: 0,
             persisted,
             shared,
         }
@@ -374,7 +380,9 @@ impl EventStream {
     /// The next event; commits all that were taken before. `None` when the
     /// client has ended and all was taken. Cancel-safe.
     pub async fn next(&mut self) -> Option<Event> {
-        self.mark_committed();
+        if let Some(event) = self.try_next() {
+            return Some(event);
+        }
         let (number, event) = self.events.recv().await?;
         self.taken = number;
         Some(event)
@@ -382,8 +390,13 @@ impl EventStream {
 
     /// As [`EventStream::next`], if there is one already.
     pub fn try_next(&mut self) -> Option<Event> {
-        self.mark_committed();
-        let (number, event) = self.events.try_recv().ok()?;
+        self.shared.committed.store(self.taken, Ordering::Release);
+        let next = self.events.try_recv().ok();
+        // Waking the driver costs; it is enough to do so now and then.
+        if next.is_none() || self.taken - self.woken >= WAKE_EVENTS {
+            self.wake_driver();
+        }
+        let (number, event) = next?;
         self.taken = number;
         Some(event)
     }
@@ -394,16 +407,18 @@ impl EventStream {
     /// # Errors
     /// The client has ended before it was written.
     pub async fn commit(&mut self) -> Result<(), Ended> {
-        self.mark_committed();
         let taken = self.taken;
+        self.shared.committed.store(taken, Ordering::Release);
+        self.wake_driver();
         match self.persisted.wait_for(|number| *number >= taken).await {
             Ok(_) => Ok(()),
             Err(_) => Err(self.shared.ended()),
         }
     }
 
-    fn mark_committed(&mut self) {
-        if self.shared.committed.swap(self.taken, Ordering::AcqRel) != self.taken {
+    fn wake_driver(&mut self) {
+        if self.woken != self.taken {
+            self.woken = self.taken;
             self.shared.wake.notify_one();
         }
     }

@@ -1,13 +1,39 @@
-//! Connects a session to its socket, its local state and the application.
+//! Connects a session to its socket, its local state and the application: one
+//! tokio task a client.
+//!
+//! Each turn: do what is due, write what must be kept, tell events, transmit;
+//! then sleep until a command, a packet, room for events, a commit or a deadline.
 
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, VecDeque},
+    future::poll_fn,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use tokio::sync::{mpsc, watch};
+use sluice_protocol::{ClientMsgId, packet::packet::Body};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
 
 use crate::{
-    Ended, Endpoint, Event, LocalState, TokenSource, Transport, client::Shared, command::Command,
-    session::Session,
+    CallError, DisconnectReason, Ended, Endpoint, Event, LinkError, LocalState, SendError,
+    TokenError, TokenSource, Transport,
+    client::Shared,
+    command::{Command, SendReply},
+    link::Link,
+    session::{Output, Session},
+    state::Change,
 };
+
+/// What can wait is written this much later, together with what comes until then.
+const SAVE_DELAY_MS: u64 = 20;
+/// No more packets are taken from the session while this much waits to be written.
+const QUEUED_MAX_BYTES: usize = 128 * 1024;
+/// Commands and packets that are taken in one turn.
+const TURN_MAX: usize = 64;
 
 /// What a driver is made of.
 pub(crate) struct Parts {
@@ -16,23 +42,495 @@ pub(crate) struct Parts {
     pub(crate) endpoint: Endpoint,
     pub(crate) transport: Transport,
     pub(crate) token: TokenSource,
+    pub(crate) connect_timeout: Duration,
     pub(crate) shared: Arc<Shared>,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) events: mpsc::Sender<(u64, Event)>,
     pub(crate) persisted: watch::Sender<u64>,
 }
 
+type Connected = Result<(Link, Option<String>), DisconnectReason>;
+type Refreshed = Result<String, TokenError>;
+type Pending<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
+
 /// The task of one client.
 pub(crate) struct Driver {
     parts: Parts,
+    clock: Clock,
+    link: Option<Link>,
+    connecting: Pending<Connected>,
+    refreshing: Pending<Refreshed>,
+    /// Who waits for a send to be settled.
+    sends: HashMap<ClientMsgId, SendReply>,
+    /// Who waits for a send to be kept.
+    keeping: Vec<(oneshot::Sender<Result<ClientMsgId, SendError>>, ClientMsgId)>,
+    /// Who waits for an answer.
+    calls: HashMap<u64, oneshot::Sender<Result<Body, CallError>>>,
+    unsaved: Vec<Change>,
+    save_at_ms: Option<u64>,
+    /// Entries told, by event number, that the application isn't done with.
+    uncommitted: VecDeque<(u64, Change)>,
+    events_told: u64,
+    commands_are_closed: bool,
 }
+
+/// Unix milliseconds that never go back.
+struct Clock {
+    started: Instant,
+    started_ms: u64,
+}
+
+/// What has ended the sleep.
+enum Woken {
+    Commands(usize),
+    Packet(Result<sluice_protocol::packet::Packet, LinkError>),
+    Connected(Connected),
+    Refreshed(Refreshed),
+    /// A deadline, room for events, a commit, or the events were dropped: the
+    /// turn finds out.
+    Other,
+}
+
+// === impl Clock ===
+
+impl Clock {
+    fn start() -> Self {
+        let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        Self {
+            started: Instant::now(),
+            started_ms: unix.map_or(0, |it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX)),
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.started_ms.saturating_add(elapsed)
+    }
+
+    fn instant(&self, at_ms: u64) -> Instant {
+        // Far enough for any deadline, near enough for the timer.
+        let span = at_ms.saturating_sub(self.started_ms).min(1 << 40);
+        self.started + Duration::from_millis(span)
+    }
+}
+
+// === impl Driver ===
 
 impl Driver {
     pub(crate) fn new(parts: Parts) -> Self {
-        Self { parts }
+        Self {
+            parts,
+            clock: Clock::start(),
+            link: None,
+            connecting: None,
+            refreshing: None,
+            sends: HashMap::new(),
+            keeping: Vec::new(),
+            calls: HashMap::new(),
+            unsaved: Vec::new(),
+            save_at_ms: None,
+            uncommitted: VecDeque::new(),
+            events_told: 0,
+            commands_are_closed: false,
+        }
     }
 
-    pub(crate) async fn run(self) {
-        let _ = self.parts.shared.ended.set(Ended::Disconnected);
+    /// Runs until the session has ended.
+    pub(crate) async fn run(mut self) {
+        let mut commands = Vec::new();
+        loop {
+            self.turn().await;
+            if self.parts.session.ended().is_some() {
+                break;
+            }
+            match self.sleep(&mut commands).await {
+                Woken::Commands(0) => self.commands_are_closed = true,
+                Woken::Commands(_) => {
+                    for command in commands.drain(..) {
+                        self.obey(command).await;
+                    }
+                }
+                Woken::Packet(packet) => self.take_packets(packet),
+                Woken::Connected(connected) => self.take_link(connected),
+                Woken::Refreshed(refreshed) => {
+                    self.refreshing = None;
+                    // Without a fresh token the session goes on until the old one ends.
+                    if let Ok(token) = refreshed {
+                        self.parts.session.refresh(token);
+                    }
+                }
+                Woken::Other => {}
+            }
+            if self.commands_are_closed && self.parts.events.is_closed() {
+                self.leave(false).await;
+            }
+        }
+        self.end().await;
+    }
+
+    async fn turn(&mut self) {
+        let now_ms = self.clock.now_ms();
+        let session = &mut self.parts.session;
+        if session.next_timeout_ms().is_some_and(|at| at <= now_ms) {
+            session.handle_timeout(now_ms);
+        }
+        if session.connect_due(now_ms) {
+            self.connect();
+        }
+        self.tell_events(now_ms);
+        self.take_outputs();
+        self.take_commits();
+        self.save(now_ms).await;
+        self.transmit(now_ms);
+    }
+
+    async fn sleep(&mut self, commands: &mut Vec<Command>) -> Woken {
+        let deadline = [self.parts.session.next_timeout_ms(), self.save_at_ms];
+        let deadline = deadline.into_iter().flatten().min();
+        let deadline = deadline.map(|at_ms| self.clock.instant(at_ms));
+        let has_events = self.parts.session.has_events();
+        let Self {
+            parts,
+            link,
+            connecting,
+            refreshing,
+            commands_are_closed,
+            ..
+        } = self;
+        tokio::select! {
+            packet = poll_link(link) => Woken::Packet(packet),
+            n = parts.commands.recv_many(commands, TURN_MAX), if !*commands_are_closed => {
+                Woken::Commands(n)
+            }
+            _ = parts.events.reserve(), if has_events && !parts.events.is_closed() => Woken::Other,
+            () = parts.shared.wake.notified() => Woken::Other,
+            connected = poll_pending(connecting) => Woken::Connected(connected),
+            refreshed = poll_pending(refreshing) => Woken::Refreshed(refreshed),
+            () = parts.events.closed(), if *commands_are_closed => Woken::Other,
+            () = sleep_until(deadline) => Woken::Other,
+        }
+    }
+
+    fn connect(&mut self) {
+        let parts = &mut self.parts;
+        let attempt = parts.session.failures();
+        let wants_token = parts.session.connecting();
+        let token = parts.token.clone();
+        let endpoint = parts.endpoint.clone();
+        let transport = parts.transport;
+        let timeout = parts.connect_timeout;
+        self.connecting = Some(Box::pin(async move {
+            let token = if wants_token {
+                let token = token.token().await;
+                Some(token.map_err(|TokenError(why)| DisconnectReason::NoToken(why))?)
+            } else {
+                None
+            };
+            let failed = |why: String| DisconnectReason::ConnectFailed(why);
+            let route = endpoint.route(transport, attempt);
+            let route = route.ok_or_else(|| failed("no address".to_owned()))?;
+            let link = Link::connect(route, timeout).await;
+            Ok((link.map_err(|error| failed(error.to_string()))?, token))
+        }));
+    }
+
+    fn take_link(&mut self, connected: Connected) {
+        self.connecting = None;
+        let now_ms = self.clock.now_ms();
+        match connected {
+            Ok((link, token)) => {
+                self.link = Some(link);
+                self.parts.session.handle_connected(now_ms, token);
+            }
+            Err(reason) => self.parts.session.handle_disconnected(now_ms, reason),
+        }
+    }
+
+    fn take_packets(&mut self, first: Result<sluice_protocol::packet::Packet, LinkError>) {
+        let now_ms = self.clock.now_ms();
+        let mut received = Some(first);
+        let mut left = TURN_MAX;
+        while let Some(packet) = received {
+            match packet {
+                Ok(packet) => self.parts.session.handle_packet(now_ms, packet),
+                Err(error) => return self.lose_link(disconnect_reason(error)),
+            }
+            left -= 1;
+            received = match &mut self.link {
+                Some(link) if left > 0 => link.next_received(),
+                _ => None,
+            };
+        }
+    }
+
+    fn lose_link(&mut self, reason: DisconnectReason) {
+        self.link = None;
+        self.connecting = None;
+        let now_ms = self.clock.now_ms();
+        self.parts.session.handle_disconnected(now_ms, reason);
+    }
+
+    async fn obey(&mut self, command: Command) {
+        let now_ms = self.clock.now_ms();
+        let session = &mut self.parts.session;
+        match command {
+            Command::Send {
+                conversation,
+                content_type,
+                body,
+                kept,
+                outcome,
+            } => match session.send(now_ms, conversation, content_type, body) {
+                Ok(id) => {
+                    self.sends.insert(id, outcome);
+                    self.keeping.push((kept, id));
+                }
+                // The caller may have gone; then nobody is to be told.
+                Err(error) => drop(kept.send(Err(error))),
+            },
+            Command::Notify(body) => session.notify(body),
+            Command::Read(conversation, seq) => session.read(conversation, seq),
+            Command::Call {
+                body,
+                timeout_ms,
+                reply,
+            } => match session.ask(now_ms, body, timeout_ms) {
+                Ok(id) => {
+                    self.calls.insert(id, reply);
+                }
+                Err(error) => drop(reply.send(Err(error))),
+            },
+            Command::Sync => session.sync_within(now_ms, 0),
+            Command::Cut => self.lose_link(DisconnectReason::Cut),
+            Command::Disconnect { logout, done } => {
+                self.leave(logout).await;
+                // The caller may have gone.
+                let _ = done.send(());
+            }
+        }
+    }
+
+    /// Says farewell and closes.
+    async fn leave(&mut self, logout: bool) {
+        let now_ms = self.clock.now_ms();
+        self.parts.session.disconnect(now_ms, logout);
+        self.transmit(now_ms);
+        self.connecting = None;
+        if let Some(link) = self.link.take() {
+            link.finish().await;
+        }
+    }
+
+    fn tell_events(&mut self, now_ms: u64) {
+        let parts = &mut self.parts;
+        while parts.session.has_events() {
+            match parts.events.try_reserve() {
+                Ok(permit) => {
+                    let Some(event) = parts.session.poll_event(now_ms) else {
+                        return;
+                    };
+                    self.events_told += 1;
+                    if let Some(change) = position(&event) {
+                        self.uncommitted.push_back((self.events_told, change));
+                    }
+                    permit.send((self.events_told, event));
+                }
+                Err(mpsc::error::TrySendError::Full(())) => return,
+                // Nobody listens: nothing is committed either.
+                Err(mpsc::error::TrySendError::Closed(())) => {
+                    while parts.session.poll_event(now_ms).is_some() {}
+                }
+            }
+        }
+    }
+
+    fn take_outputs(&mut self) {
+        while let Some(output) = self.parts.session.poll_output() {
+            match output {
+                Output::Save(change) => self.unsaved.push(change),
+                Output::Sent(id, outcome) => {
+                    if let Some(reply) = self.sends.remove(&id) {
+                        drop(reply.send(outcome));
+                    }
+                }
+                Output::Answered(id, answer) => {
+                    if let Some(reply) = self.calls.remove(&id) {
+                        drop(reply.send(answer));
+                    }
+                }
+                Output::Close => self.link = None,
+                Output::RefreshToken => {
+                    let token = self.parts.token.clone();
+                    if token.is_renewable() {
+                        self.refreshing = Some(Box::pin(async move { token.token().await }));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Positions of what the application is done with are to be saved.
+    fn take_commits(&mut self) {
+        let committed = self.parts.shared.committed.load(Ordering::Acquire);
+        while let Some((number, _)) = self.uncommitted.front()
+            && *number <= committed
+        {
+            if let Some((_, change)) = self.uncommitted.pop_front() {
+                self.unsaved.push(change);
+            }
+        }
+        if self.unsaved.is_empty() {
+            self.report_persisted(committed);
+        }
+    }
+
+    /// Writes changes: at once if somebody waits for it or it costs nothing,
+    /// else after a moment, with others.
+    async fn save(&mut self, now_ms: u64) {
+        if self.unsaved.is_empty() {
+            return self.report_kept();
+        }
+        let at_ms = *self.save_at_ms.get_or_insert(now_ms + SAVE_DELAY_MS);
+        let is_durable = self.parts.state.is_durable();
+        let has_new_send = |change: &Change| matches!(change, Change::PutSend(..));
+        if is_durable && at_ms > now_ms && !self.unsaved.iter().any(has_new_send) {
+            return;
+        }
+        self.save_now(is_durable).await;
+        self.report_kept();
+    }
+
+    async fn save_now(&mut self, is_durable: bool) {
+        self.save_at_ms = None;
+        let batch = std::mem::take(&mut self.unsaved);
+        let committed = self.parts.shared.committed.load(Ordering::Acquire);
+        let committed = match self.uncommitted.front() {
+            Some((number, _)) => committed.min(number - 1),
+            None => committed,
+        };
+        let state = self.parts.state.clone();
+        let written = if is_durable {
+            match tokio::task::spawn_blocking(move || state.write(batch)).await {
+                Ok(written) => written.map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            }
+        } else {
+            state.write(batch).map_err(|error| error.to_string())
+        };
+        match written {
+            Ok(()) => self.report_persisted(committed),
+            Err(error) => {
+                tracing::error!(%error, "the local state can't be written");
+                for (kept, _) in self.keeping.drain(..) {
+                    drop(kept.send(Err(SendError::State(error.clone()))));
+                }
+                self.parts.session.fail(error);
+            }
+        }
+    }
+
+    fn report_kept(&mut self) {
+        for (kept, id) in self.keeping.drain(..) {
+            drop(kept.send(Ok(id)));
+        }
+    }
+
+    fn report_persisted(&self, committed: u64) {
+        self.parts.persisted.send_if_modified(|number| {
+            let is_news = *number < committed;
+            *number = committed.max(*number);
+            is_news
+        });
+    }
+
+    fn transmit(&mut self, now_ms: u64) {
+        let Some(link) = &mut self.link else { return };
+        while link.queued_bytes() < QUEUED_MAX_BYTES {
+            let Some(packet) = self.parts.session.poll_transmit(now_ms) else {
+                return;
+            };
+            if let Err(error) = link.queue(&packet) {
+                // Only a packet over the frame limit, which the handle doesn't take.
+                tracing::warn!(%error, "a packet was not sent");
+            }
+        }
+    }
+
+    /// The session is over: the last events are told, the last commits written.
+    async fn end(mut self) {
+        let ended = self.parts.session.ended().cloned();
+        // Set once only, here.
+        let _ = self
+            .parts
+            .shared
+            .ended
+            .set(ended.unwrap_or(Ended::Disconnected));
+        self.parts.commands.close();
+        self.link = None;
+        self.take_outputs();
+        self.sends.clear();
+        self.keeping.clear();
+        self.calls.clear();
+        loop {
+            self.tell_events(self.clock.now_ms());
+            self.take_commits();
+            if !self.unsaved.is_empty() {
+                self.save_now(self.parts.state.is_durable()).await;
+            }
+            let is_told = !self.parts.session.has_events();
+            if self.parts.events.is_closed() || (is_told && self.uncommitted.is_empty()) {
+                break;
+            }
+            tokio::select! {
+                _ = self.parts.events.reserve(), if !is_told => {}
+                () = self.parts.shared.wake.notified() => {}
+                () = self.parts.events.closed() => {}
+            }
+        }
+        if self.uncommitted.is_empty() {
+            // The events that are left move no position.
+            self.report_persisted(u64::MAX);
+        }
+    }
+}
+
+/// What is to be saved once the application is done with this event.
+fn position(event: &Event) -> Option<Change> {
+    let Event::Entry { entry, .. } = event else {
+        return None;
+    };
+    Some(if entry.conversation.is_group() {
+        Change::Group(entry.conversation.clone(), entry.seq.0)
+    } else {
+        Change::Inbox(entry.user_seq.0)
+    })
+}
+
+fn disconnect_reason(error: LinkError) -> DisconnectReason {
+    match error {
+        LinkError::Closed => DisconnectReason::Closed(None),
+        LinkError::BadFrame(why) => DisconnectReason::BadPacket(why),
+        error => DisconnectReason::Broken(error.to_string()),
+    }
+}
+
+async fn poll_link(link: &mut Option<Link>) -> Result<sluice_protocol::packet::Packet, LinkError> {
+    match link {
+        Some(link) => poll_fn(|cx| link.poll(cx)).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn poll_pending<T>(pending: &mut Pending<T>) -> T {
+    match pending {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }

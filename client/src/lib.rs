@@ -43,9 +43,6 @@
 //! in, packets, events and deadlines come out. One tokio task a client (`driver`) connects it to a
 //! socket (`link`), the local state and the application's channels.
 
-// The session that uses all of it follows.
-#![allow(dead_code)]
-
 mod builder;
 mod client;
 mod command;

@@ -1,0 +1,466 @@
+//! The connection's life: log in or resume, heartbeat, go away, kick, back off.
+
+use bytes::Bytes;
+use rand::RngExt;
+use sluice_protocol::{
+    PROTOCOL_VERSION,
+    limits::{NONCE_BYTES, SEND_WINDOW},
+    packet::{self, CloseReason, ErrorCode, Packet, packet::Body},
+};
+
+use super::{Output, Session, refusal};
+use crate::{DisconnectReason, Ended, Event, state::Change};
+
+/// A connection that lasted this long was a good one: backing off starts anew.
+const GOOD_CONNECTION_MS: u64 = 5_000;
+/// Tokens of a source that are refused in a row before the client gives up.
+const TOKENS_REFUSED_MAX: u32 = 3;
+/// A token is refreshed when this much of its life is left, but not earlier than
+/// half of its life.
+const REFRESH_AHEAD_MS: u64 = 10 * 60 * 1000;
+/// Heartbeat intervals are held within these, whatever the server says.
+const HEARTBEAT_MS: std::ops::RangeInclusive<u64> = 1_000..=600_000;
+
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Without a connection until then; `None` only while it is decided.
+    Offline { connect_at_ms: Option<u64> },
+    /// The driver makes a connection (and gets a token).
+    Connecting,
+    /// `Connect` is on its way.
+    LoggingIn { deadline_ms: u64, resuming: bool },
+    /// Logged in.
+    Online(Online),
+    /// Over for good.
+    Ended(Ended),
+}
+
+#[derive(Debug)]
+pub(super) struct Online {
+    since_ms: u64,
+    heartbeat_ms: u64,
+    pub(super) last_received_ms: u64,
+    pub(super) last_sent_ms: u64,
+    last_ping_ms: u64,
+    pub(super) window: usize,
+    /// The server is going: no new sends, and at this time over to a new connection.
+    leave_at_ms: Option<u64>,
+    refresh_at_ms: Option<u64>,
+}
+
+/// What outlives a connection.
+#[derive(Debug)]
+pub(super) struct Login {
+    resume_token: Bytes,
+    /// Server's clock minus the local one.
+    clock_offset_ms: i64,
+    /// Failed tries and short connections in a row.
+    failures: u32,
+    tokens_refused: u32,
+    /// Asking for a token again may give another one.
+    token_is_renewable: bool,
+    clock_was_adopted: bool,
+}
+
+// === impl Login ===
+
+impl Login {
+    pub(super) fn new(resume_token: Bytes, clock_offset_ms: i64, token_is_renewable: bool) -> Self {
+        Self {
+            resume_token,
+            clock_offset_ms,
+            failures: 0,
+            tokens_refused: 0,
+            token_is_renewable,
+            clock_was_adopted: false,
+        }
+    }
+
+    pub(super) fn server_time_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_add_signed(self.clock_offset_ms)
+    }
+}
+
+// === impl Session ===
+
+impl Session {
+    pub(super) fn is_online(&self) -> bool {
+        matches!(self.phase, Phase::Online(_))
+    }
+
+    /// True when a connection is to be made now; then call [`Session::connecting`].
+    pub(crate) fn connect_due(&self, now_ms: u64) -> bool {
+        matches!(self.phase, Phase::Offline { connect_at_ms: Some(at) } if at <= now_ms)
+    }
+
+    /// Tries in a row that failed.
+    pub(crate) fn failures(&self) -> u32 {
+        self.login.failures
+    }
+
+    /// A connection is being made. Says whether a login token will be needed.
+    pub(crate) fn connecting(&mut self) -> bool {
+        self.phase = Phase::Connecting;
+        self.login.resume_token.is_empty()
+    }
+
+    /// The connection is there: logs in, by the resume token if there is one.
+    pub(crate) fn handle_connected(&mut self, now_ms: u64, token: Option<String>) {
+        if !matches!(self.phase, Phase::Connecting) {
+            return;
+        }
+        let resuming = token.is_none();
+        let mut nonce = [0; NONCE_BYTES];
+        self.rng.fill(&mut nonce);
+        let connect = packet::Connect {
+            protocol_version: PROTOCOL_VERSION,
+            token: token.unwrap_or_default(),
+            device_id: self.device.to_string(),
+            platform: self.config.platform.into(),
+            nonce: Bytes::copy_from_slice(&nonce),
+            time_ms: self.login.server_time_ms(now_ms),
+            resume_token: if resuming {
+                self.login.resume_token.clone()
+            } else {
+                Bytes::new()
+            },
+            user_id: self.user.to_string(),
+            agent: self.config.agent.clone(),
+        };
+        let id = self.packet_id();
+        self.transmit.clear();
+        self.transmit.push_back(Packet {
+            id,
+            body: Some(Body::Connect(connect)),
+        });
+        self.phase = Phase::LoggingIn {
+            deadline_ms: now_ms.saturating_add(self.config.login_timeout_ms),
+            resuming,
+        };
+    }
+
+    pub(super) fn handle_login_packet(&mut self, now_ms: u64, body: Body) {
+        match body {
+            Body::ConnectAck(ack) => self.handle_connect_ack(now_ms, ack),
+            Body::Error(error) => self.handle_login_error(now_ms, &error),
+            Body::Busy(busy) => {
+                let at = now_ms.saturating_add(busy.retry_after_ms.into());
+                self.lose(now_ms, DisconnectReason::Closed(None), Some(at));
+            }
+            Body::Kick(kick) => self.handle_kick(kick),
+            Body::GoAway(go_away) => {
+                let at = self.leave_at_ms(now_ms, &go_away);
+                let reason = DisconnectReason::Closed(CloseReason::try_from(go_away.reason).ok());
+                self.lose(now_ms, reason, Some(at));
+            }
+            // Pushes before the answer are told again by the sync after it.
+            _ => {}
+        }
+    }
+
+    fn handle_connect_ack(&mut self, now_ms: u64, ack: packet::ConnectAck) {
+        let Phase::LoggingIn { resuming, .. } = self.phase else {
+            return;
+        };
+        self.login.tokens_refused = 0;
+        self.login.clock_was_adopted = false;
+        self.adopt_server_time(now_ms, ack.server_time_ms);
+        self.keep_resume_token(ack.resume_token);
+        let window = if ack.send_window == 0 {
+            SEND_WINDOW
+        } else {
+            ack.send_window
+        };
+        self.phase = Phase::Online(Online {
+            since_ms: now_ms,
+            heartbeat_ms: u64::from(ack.heartbeat_interval_ms)
+                .clamp(*HEARTBEAT_MS.start(), *HEARTBEAT_MS.end()),
+            last_received_ms: now_ms,
+            last_sent_ms: now_ms,
+            last_ping_ms: now_ms,
+            window: usize::try_from(window).unwrap_or(usize::MAX),
+            leave_at_ms: None,
+            refresh_at_ms: refresh_at_ms(ack.server_time_ms, ack.token_expires_ms, now_ms),
+        });
+        self.tell(Event::Connected { resumed: resuming });
+        self.acks.connected(now_ms);
+        self.sync_after_connect(now_ms, ack.inbox_seq);
+        self.repeat_calls();
+        self.flush_reads();
+    }
+
+    fn handle_login_error(&mut self, now_ms: u64, error: &packet::Error) {
+        let Phase::LoggingIn { resuming, .. } = self.phase else {
+            return;
+        };
+        let refusal = refusal(error);
+        let reason = DisconnectReason::LoginRefused(refusal.clone());
+        match error.code() {
+            // Resuming is a convenience; whatever is wrong with it, a login may work.
+            ErrorCode::BadResumeToken
+            | ErrorCode::BadToken
+            | ErrorCode::TokenExpired
+            | ErrorCode::TokenRevoked
+                if resuming =>
+            {
+                self.keep_resume_token(Bytes::new());
+                self.lose(now_ms, reason, Some(now_ms));
+            }
+            ErrorCode::ClockSkew if !self.login.clock_was_adopted => {
+                self.login.clock_was_adopted = true;
+                self.adopt_server_time(now_ms, error.server_time_ms);
+                self.lose(now_ms, reason, Some(now_ms));
+            }
+            ErrorCode::BadToken | ErrorCode::TokenExpired | ErrorCode::TokenRevoked
+                if self.login.token_is_renewable
+                    && self.login.tokens_refused < TOKENS_REFUSED_MAX =>
+            {
+                self.login.tokens_refused += 1;
+                self.lose(now_ms, reason, None);
+            }
+            ErrorCode::BadToken
+            | ErrorCode::TokenExpired
+            | ErrorCode::TokenRevoked
+            | ErrorCode::Banned
+            | ErrorCode::TooManyDevices
+            | ErrorCode::UnsupportedVersion
+            | ErrorCode::BadRequest => {
+                self.events.push_back(Event::LoginRefused {
+                    refusal: refusal.clone(),
+                });
+                self.end(Ended::LoginRefused(refusal));
+            }
+            _ => self.lose(now_ms, reason, None),
+        }
+    }
+
+    pub(super) fn handle_kick(&mut self, kick: packet::Kick) {
+        let reason = kick.reason();
+        self.keep_resume_token(Bytes::new());
+        self.events.push_back(Event::Kicked { reason });
+        self.end(Ended::Kicked(reason));
+    }
+
+    pub(super) fn handle_go_away(&mut self, now_ms: u64, go_away: packet::GoAway) {
+        let at = self.leave_at_ms(now_ms, &go_away);
+        self.flush_acks(now_ms, true);
+        if let Phase::Online(online) = &mut self.phase {
+            online.leave_at_ms = Some(at);
+        }
+    }
+
+    fn leave_at_ms(&mut self, now_ms: u64, go_away: &packet::GoAway) -> u64 {
+        let min = go_away.reconnect_delay_min_ms;
+        let max = go_away.reconnect_delay_max_ms.max(min);
+        now_ms.saturating_add(self.rng.random_range(min..=max).into())
+    }
+
+    /// The connection is gone, or could not be made.
+    pub(crate) fn handle_disconnected(&mut self, now_ms: u64, reason: DisconnectReason) {
+        let connect_at_ms = match &self.phase {
+            Phase::Offline { .. } | Phase::Ended(_) => return,
+            Phase::Online(online) => online.leave_at_ms.map(|at| at.max(now_ms)),
+            Phase::Connecting | Phase::LoggingIn { .. } => None,
+        };
+        self.lose(now_ms, reason, connect_at_ms);
+    }
+
+    /// Gives the connection up; the next try is at the time given, or by backing off.
+    fn lose(&mut self, now_ms: u64, reason: DisconnectReason, connect_at_ms: Option<u64>) {
+        let was_good = matches!(&self.phase, Phase::Online(online)
+            if now_ms.saturating_sub(online.since_ms) >= GOOD_CONNECTION_MS);
+        if was_good {
+            self.login.failures = 0;
+        }
+        let at = match connect_at_ms {
+            Some(at) => at,
+            None => now_ms.saturating_add(self.back_off()),
+        };
+        self.login.failures = self.login.failures.saturating_add(1);
+        self.phase = Phase::Offline {
+            connect_at_ms: Some(at),
+        };
+        self.drop_connection();
+        self.tell(Event::Disconnected {
+            reason,
+            retry_in_ms: Some(at.saturating_sub(now_ms)),
+        });
+    }
+
+    fn drop_connection(&mut self) {
+        self.transmit.clear();
+        self.outbox.connection_lost();
+        self.acks.connection_lost();
+        self.sync.connection_lost();
+        self.calls_lost_connection();
+        self.outputs.push_back(Output::Close);
+    }
+
+    /// Exponential, with full jitter.
+    fn back_off(&mut self) -> u64 {
+        let span = self
+            .config
+            .backoff_min_ms
+            .checked_shl(self.login.failures.min(32))
+            .unwrap_or(u64::MAX)
+            .min(self.config.backoff_max_ms);
+        self.jitter(span)
+    }
+
+    fn end(&mut self, ended: Ended) {
+        self.drop_connection();
+        self.phase = Phase::Ended(ended);
+    }
+
+    /// The application leaves; what is to be said to the server is transmitted.
+    pub(crate) fn disconnect(&mut self, now_ms: u64, logout: bool) {
+        if self.ended().is_some() {
+            return;
+        }
+        let was_online = self.is_online();
+        if was_online {
+            self.flush_acks(now_ms, true);
+        }
+        let farewell = std::mem::take(&mut self.transmit);
+        self.tell(Event::Disconnected {
+            reason: DisconnectReason::ByApplication,
+            retry_in_ms: None,
+        });
+        self.end(Ended::Disconnected);
+        if logout {
+            self.keep_resume_token(Bytes::new());
+        }
+        if was_online {
+            self.transmit = farewell;
+            self.transmit.push_back(Packet {
+                id: 0,
+                body: Some(Body::Disconnect(packet::Disconnect { logout })),
+            });
+        }
+    }
+
+    /// The local state can't be written any more.
+    pub(crate) fn fail(&mut self, error: String) {
+        if self.ended().is_none() {
+            self.end(Ended::State(error));
+        }
+    }
+
+    /// A fresh token, as asked for by [`Output::RefreshToken`].
+    pub(crate) fn refresh(&mut self, token: String) {
+        if self.is_online() {
+            let id = self.packet_id();
+            self.transmit.push_back(Packet {
+                id,
+                body: Some(Body::RefreshToken(packet::RefreshToken { token })),
+            });
+        }
+    }
+
+    pub(super) fn handle_refreshed(&mut self, now_ms: u64, refreshed: packet::TokenRefreshed) {
+        let server_now_ms = self.login.server_time_ms(now_ms);
+        if let Phase::Online(online) = &mut self.phase {
+            online.refresh_at_ms = refresh_at_ms(server_now_ms, refreshed.token_expires_ms, now_ms);
+        }
+        if !refreshed.resume_token.is_empty() {
+            self.keep_resume_token(refreshed.resume_token);
+        }
+    }
+
+    fn keep_resume_token(&mut self, token: Bytes) {
+        // Copied, as the frame that it came in is larger.
+        let token = Bytes::copy_from_slice(&token);
+        self.login.resume_token = token.clone();
+        self.save(Change::ResumeToken(token));
+    }
+
+    pub(super) fn adopt_server_time(&mut self, now_ms: u64, server_time_ms: u64) {
+        let offset = i128::from(server_time_ms) - i128::from(now_ms);
+        let Ok(offset) = i64::try_from(offset) else {
+            return;
+        };
+        // The way here takes time too; only a change that matters is written.
+        let is_news = offset.abs_diff(self.login.clock_offset_ms) > 1_000;
+        self.login.clock_offset_ms = offset;
+        if is_news {
+            self.save(Change::ClockOffset(offset));
+        }
+    }
+
+    /// Ends what is silent, leaves what goes away, pings.
+    pub(super) fn check_connection(&mut self, now_ms: u64) {
+        match &mut self.phase {
+            Phase::LoggingIn { deadline_ms, .. } if *deadline_ms <= now_ms => {
+                self.lose(now_ms, DisconnectReason::LoginTimeout, None);
+            }
+            Phase::Online(online) => {
+                if online.dead_at_ms() <= now_ms {
+                    return self.lose(now_ms, DisconnectReason::Silent, None);
+                }
+                if online.leave_at_ms.is_some_and(|at| at <= now_ms) {
+                    let reason = DisconnectReason::Closed(Some(CloseReason::GoingAway));
+                    return self.lose(now_ms, reason, Some(now_ms));
+                }
+                if online.ping_at_ms() <= now_ms {
+                    online.last_ping_ms = now_ms;
+                    self.transmit.push_back(Packet {
+                        id: 0,
+                        body: Some(Body::Ping(packet::Ping {})),
+                    });
+                }
+                if online.refresh_at_ms.is_some_and(|at| at <= now_ms) {
+                    online.refresh_at_ms = None;
+                    self.outputs.push_back(Output::RefreshToken);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn connection_deadline_ms(&self) -> Option<u64> {
+        match &self.phase {
+            Phase::Offline { connect_at_ms } => *connect_at_ms,
+            Phase::LoggingIn { deadline_ms, .. } => Some(*deadline_ms),
+            Phase::Online(online) => {
+                let fixed = online.dead_at_ms().min(online.ping_at_ms());
+                let optional = [online.leave_at_ms, online.refresh_at_ms];
+                optional.into_iter().flatten().chain([fixed]).min()
+            }
+            Phase::Connecting | Phase::Ended(_) => None,
+        }
+    }
+
+    /// How many sends may be under way now.
+    pub(super) fn send_window(&self) -> usize {
+        match &self.phase {
+            Phase::Online(online) if online.leave_at_ms.is_none() => online.window,
+            _ => 0,
+        }
+    }
+}
+
+// === impl Online ===
+
+impl Online {
+    /// Dead after 2.5 intervals without anything.
+    fn dead_at_ms(&self) -> u64 {
+        let silence = self.heartbeat_ms.saturating_mul(5) / 2;
+        self.last_received_ms.saturating_add(silence)
+    }
+
+    /// A ping when nothing was sent for an interval; also when nothing was
+    /// received, since only a ping makes the server answer.
+    fn ping_at_ms(&self) -> u64 {
+        let unheard = self.last_received_ms.max(self.last_ping_ms);
+        self.last_sent_ms
+            .min(unheard)
+            .saturating_add(self.heartbeat_ms)
+    }
+}
+
+/// Some time before the token ends, by the local clock.
+fn refresh_at_ms(server_now_ms: u64, expires_ms: u64, now_ms: u64) -> Option<u64> {
+    let left = expires_ms.checked_sub(server_now_ms)?;
+    let wait = left.saturating_sub(REFRESH_AHEAD_MS).max(left / 2);
+    Some(now_ms.saturating_add(wait))
+}

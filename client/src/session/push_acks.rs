@@ -1,0 +1,159 @@
+//! Collects what the server is to be told has arrived: push numbers of this
+//! connection, and per conversation what came by pulling.
+
+use std::collections::BTreeMap;
+
+use hashbrown::HashMap;
+use sluice_protocol::{
+    ConversationId,
+    limits::{PUSH_ACK_CURSORS_MAX, PUSH_ACK_RANGES_MAX},
+    packet,
+};
+
+/// Ranges above a gap that are kept; with more, the lowest gap is given up, as
+/// the server has forgotten that push long since.
+const RANGES_KEPT_MAX: usize = 4 * PUSH_ACK_RANGES_MAX;
+
+/// What is to be acked.
+#[derive(Debug, Default)]
+pub(super) struct PushAcks {
+    /// All up to here.
+    cumulative: u64,
+    /// First to last, above a gap.
+    ranges: BTreeMap<u64, u64>,
+    cursors: HashMap<ConversationId, u64>,
+    /// Numbers that the next packet tells first.
+    untold: usize,
+    due_ms: Option<u64>,
+}
+
+// === impl PushAcks ===
+
+impl PushAcks {
+    /// This push has arrived (again).
+    pub(super) fn arrived(&mut self, number: u64, due_ms: u64) {
+        // A repeated push is acked again: the ack was lost.
+        self.untold += 1;
+        self.due_ms.get_or_insert(due_ms);
+        if number == 0 || number <= self.cumulative {
+            return;
+        }
+        let (mut first, mut last) = (number, number);
+        if let Some((&start, &end)) = self.ranges.range(..=number).next_back() {
+            if end >= number {
+                return;
+            }
+            if end + 1 == number {
+                first = start;
+            }
+        }
+        if let Some(end) = number.checked_add(1).and_then(|n| self.ranges.remove(&n)) {
+            last = end;
+        }
+        self.ranges.insert(first, last);
+        if self.ranges.len() > RANGES_KEPT_MAX
+            && let Some((_, last)) = self.ranges.pop_first()
+        {
+            self.cumulative = last;
+        }
+        while let Some(entry) = self.ranges.first_entry()
+            && *entry.key() <= self.cumulative.saturating_add(1)
+        {
+            self.cumulative = self.cumulative.max(entry.remove());
+        }
+    }
+
+    /// All entries of this conversation up to `seq` have come by pulling.
+    pub(super) fn pulled(&mut self, conversation: &ConversationId, seq: u64, due_ms: u64) {
+        let cursor = self.cursors.entry(conversation.clone()).or_default();
+        *cursor = seq.max(*cursor);
+        self.due_ms.get_or_insert(due_ms);
+    }
+
+    /// Numbers start again with each connection; cursors stay.
+    pub(super) fn connection_lost(&mut self) {
+        self.cumulative = 0;
+        self.ranges.clear();
+        self.untold = 0;
+        self.due_ms = None;
+    }
+
+    /// On a new connection: the cursors that are left go out.
+    pub(super) fn connected(&mut self, due_ms: u64) {
+        self.due_ms = (!self.cursors.is_empty()).then_some(due_ms);
+    }
+
+    pub(super) fn due_ms(&self) -> Option<u64> {
+        self.due_ms
+    }
+
+    /// How much waits to be told.
+    pub(super) fn untold(&self) -> usize {
+        self.untold + self.cursors.len()
+    }
+
+    /// The next packet to send, while something is untold.
+    pub(super) fn flush(&mut self) -> Option<packet::PushAck> {
+        self.due_ms = None;
+        if self.untold() == 0 {
+            return None;
+        }
+        self.untold = 0;
+        let mut cursors = Vec::with_capacity(self.cursors.len().min(PUSH_ACK_CURSORS_MAX));
+        let left = self.cursors.extract_if(|_, _| true);
+        cursors.extend(
+            left.take(PUSH_ACK_CURSORS_MAX)
+                .map(|(conversation, seq)| packet::Cursor {
+                    conversation_id: conversation.to_string(),
+                    seq,
+                }),
+        );
+        let ranges = self.ranges.iter().take(PUSH_ACK_RANGES_MAX);
+        Some(packet::PushAck {
+            cumulative: self.cumulative,
+            ranges: ranges.flat_map(|(&first, &last)| [first, last]).collect(),
+            cursors,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn cursors_go_out_in_packets_of_bounded_size() {
+        let mut acks = PushAcks::default();
+        for n in 0..150 {
+            let group = ConversationId::parse(&format!("g:{n}")).unwrap();
+            acks.pulled(&group, n, 5);
+        }
+        assert_eq!(acks.due_ms(), Some(5));
+        let sizes: Vec<_> = std::iter::from_fn(|| acks.flush())
+            .map(|ack| ack.cursors.len())
+            .collect();
+        assert_eq!(sizes, [64, 64, 22]);
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_tell_exactly_what_has_arrived(numbers in prop::collection::vec(1_u64..80, 0..120)) {
+            let mut acks = PushAcks::default();
+            let mut model = BTreeSet::new();
+            for number in numbers {
+                acks.arrived(number, 0);
+                model.insert(number);
+            }
+            let told = acks.flush().unwrap_or_default();
+            let mut numbers: BTreeSet<u64> = (1..=told.cumulative).collect();
+            for pair in told.ranges.chunks(2) {
+                prop_assert!(pair[0] > told.cumulative + 1 && pair[0] <= pair[1]);
+                numbers.extend(pair[0]..=pair[1]);
+            }
+            prop_assume!(told.ranges.len() < 2 * PUSH_ACK_RANGES_MAX);
+            prop_assert_eq!(numbers, model);
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The client over real sockets, against a model of the server.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../model/mod.rs"]
+mod model;
+
+mod messages;
+mod server;
