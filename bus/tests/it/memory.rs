@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use proptest::prelude::*;
 use sluice_bus::{
-    Bus, BusError, DevicePolicy, Directory, MemoryBus, MemoryBusConfig, MemoryDirectory,
-    MemoryDirectoryConfig, Route, Stream,
+    BindOutcome, Bus, BusError, DevicePolicy, Directory, MemoryBus, MemoryBusConfig,
+    MemoryDirectory, MemoryDirectoryConfig, Route, Stream,
 };
 use sluice_protocol::{ConnectionId, DeviceId, Incarnation, Partition};
 
@@ -75,6 +75,30 @@ async fn bytes_bound_a_stream_too() {
     let ids: Vec<_> = read.entries.iter().map(|entry| entry.id).collect();
     reader.ack(&ids).await.unwrap();
     assert_eq!(bus.stats().bytes, 0);
+}
+
+#[tokio::test]
+async fn small_batches_do_not_pass_a_large_one_that_waits() {
+    let bus = small_bus();
+    let bound = STREAM_MAX_ENTRIES as u32;
+    let mut reader = bus.own(&UP, &name("a")).await.unwrap();
+    bus.append(&UP, batch(0..bound)).await.unwrap();
+    let append = |numbers: std::ops::Range<u32>| {
+        let bus = Arc::clone(&bus);
+        tokio::spawn(async move { bus.append(&UP, batch(numbers)).await })
+    };
+    let large = append(100..110);
+    tokio::task::yield_now().await;
+    let read = reader.read(STREAM_MAX_ENTRIES).await.unwrap();
+    reader.ack(&[read.entries[0].id]).await.unwrap();
+    let small = append(200..201);
+    tokio::task::yield_now().await;
+    assert!(!large.is_finished() && !small.is_finished());
+    // The large one gives up: it leaves nothing behind and frees the way.
+    large.abort();
+    soon("the small append", small).await.unwrap().unwrap();
+    assert_eq!(numbers(&reader.read(99).await.unwrap()), [200]);
+    assert_eq!(bus.stats().entries, STREAM_MAX_ENTRIES);
 }
 
 #[tokio::test]
@@ -153,6 +177,19 @@ async fn leases_run_by_the_clock() {
     assert_eq!(directory.lookup(&ann).await.unwrap()[0].len(), 1);
     tokio::time::advance(ttl).await;
     assert_eq!(directory.lookup(&ann).await.unwrap()[0].len(), 0);
+    let other = Route {
+        device: DeviceId::parse("laptop").unwrap(),
+        ..phone(2)
+    };
+    let bound = directory.bind(bind("bob", 1, &phone(3)), each, 1).await;
+    assert!(bound.is_ok());
+    let bound = directory.bind(bind("bob", 2, &other), each, 1).await;
+    let replaced = Vec::new();
+    assert_eq!(
+        bound,
+        Ok(BindOutcome::Bound { replaced }),
+        "void ones don't count"
+    );
     assert_eq!(directory.gateways().await.unwrap(), []);
     assert_eq!(directory.users(), 0, "void routes are swept out");
     let change = watch.next().await.unwrap();

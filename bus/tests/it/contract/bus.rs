@@ -216,6 +216,24 @@ pub(crate) async fn consumers_share_and_inherit(bus: Arc<dyn Bus>) {
     assert_eq!(seen, (0..20).collect::<Vec<_>>());
 }
 
+pub(crate) async fn one_append_wakes_as_many_consumers_as_it_feeds(bus: Arc<dyn Bus>) {
+    let mut reading = JoinSet::new();
+    for consumer in ["one", "two", "three"] {
+        let mut reader = bus.join(&SHARED, &name(consumer)).await.unwrap();
+        // Each comes back with its part and keeps it.
+        reading.spawn(async move { (reader.read(5).await.unwrap(), reader) });
+    }
+    tokio::time::sleep(MOMENT).await;
+    bus.append(&SHARED, batch(0..15)).await.unwrap();
+    let parts = soon("all three", reading.join_all()).await;
+    let mut seen: Vec<_> = parts.iter().flat_map(|(read, _)| numbers(read)).collect();
+    seen.sort_unstable();
+    seen.dedup();
+    assert!(parts.iter().all(|(read, _)| !read.entries.is_empty()));
+    let held: usize = parts.iter().map(|(read, _)| read.entries.len()).sum();
+    assert_eq!(seen.len(), held, "each to one of them");
+}
+
 pub(crate) async fn a_full_up_stream_makes_producers_wait_in_turn(bus: Arc<dyn Bus>) {
     let bound = STREAM_MAX_ENTRIES as u32;
     bus.append(&UP, batch(0..bound)).await.unwrap();

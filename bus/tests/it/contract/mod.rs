@@ -71,6 +71,7 @@ macro_rules! bus_contract {
                 a_cancelled_own_takes_no_lease,
                 a_cancelled_read_loses_nothing,
                 consumers_share_and_inherit,
+                one_append_wakes_as_many_consumers_as_it_feeds,
                 a_full_up_stream_makes_producers_wait_in_turn,
                 a_cancelled_append_is_whole_or_absent,
                 a_down_stream_lives_as_long_as_its_owner,
