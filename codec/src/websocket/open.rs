@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{
-    Opcode, Violation,
+    CONTROL_MAX_BYTES, Opcode, Violation,
     header::{HEADER_MAX_BYTES, Header},
 };
 use crate::{
@@ -43,6 +43,8 @@ struct Current {
     /// Rotated so that its first byte is for the next payload byte.
     mask: [u8; 4],
     missing_bytes: usize,
+    /// What will be kept at most before this message or control frame is whole.
+    whole_max_bytes: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -249,12 +251,11 @@ impl Held {
         } else {
             &mut self.message
         };
-        let whole_bytes = kept.len() + current.missing_bytes;
         let arrived = input.take(current.missing_bytes);
         unmask(arrived, current.mask);
         current.mask.rotate_left(arrived.len() % 4);
         current.missing_bytes -= arrived.len();
-        kept.append(arrived, whole_bytes);
+        kept.append(arrived, current.whole_max_bytes);
         if current.missing_bytes > 0 {
             self.current = Some(current);
             return Ok(None);
@@ -301,6 +302,13 @@ impl Current {
             mask: header.mask,
             // At most the cap, or 125.
             missing_bytes: header.payload_bytes as usize,
+            whole_max_bytes: if header.opcode.is_control() {
+                CONTROL_MAX_BYTES
+            } else if header.fin {
+                whole_bytes as usize
+            } else {
+                frame_max_bytes as usize
+            },
         })
     }
 }

@@ -1,3 +1,12 @@
-//! The codec as its callers use it.
+//! The codec as its callers use it: pieces of bytes in, frames out.
 
+#![allow(clippy::unwrap_used)]
+
+mod cutting;
+mod events;
+mod handshake;
+mod memory;
+mod packets;
+mod peer;
 mod tcp;
+mod websocket;
