@@ -59,7 +59,7 @@ impl Framing {
         let header = self.header(payload_bytes);
         out.reserve(header.len() + payload_bytes);
         out.put_slice(&header);
-        // A BytesMut grows as needed, the one cause for this to fail.
+        // It fails only for want of room, and a BytesMut grows.
         let _ = packet.encode(out);
         Ok(())
     }

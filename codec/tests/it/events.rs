@@ -23,9 +23,12 @@ pub(crate) fn events<'p>(
     let mut found = Vec::new();
     let mut arrived_bytes = 0;
     for piece in pieces {
+        arrived_bytes += piece.len();
         let mut scratch = piece.to_vec();
         let mut input = Input::new(&mut scratch);
         loop {
+            // Each event takes bytes: a decoder that repeats itself ends here.
+            assert!(found.len() <= arrived_bytes);
             match decoder.decode(&mut input) {
                 Ok(Some(frame)) => found.push(Event::from(frame)),
                 Ok(None) => break,
@@ -36,7 +39,6 @@ pub(crate) fn events<'p>(
             }
         }
         assert!(input.is_empty());
-        arrived_bytes += piece.len();
         assert!(decoder.held_bytes() <= 2 * arrived_bytes + BOOKKEEPING_BYTES);
         assert_eq!(decoder.held_bytes() > 0, decoder.is_mid_frame());
     }

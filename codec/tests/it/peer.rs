@@ -1,5 +1,7 @@
 //! A client that others wrote (tungstenite) against this codec as the server.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt as _, StreamExt as _};
 use sluice_codec::{
@@ -19,6 +21,9 @@ use tokio_tungstenite::{
         },
     },
 };
+
+/// A conversation that hangs fails the test.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Echoes packets, answers pings and the close, as the gateway would. Returns
 /// the close code with which it ended.
@@ -85,7 +90,8 @@ async fn with_server<F: Future<Output = ()>>(
         assert_eq!(answer.headers()["sec-websocket-protocol"], "sluice.v1");
         client(socket).await;
     };
-    let (ended, ()) = tokio::join!(serve(far, scratch_bytes), talking);
+    let both = async { tokio::join!(serve(far, scratch_bytes), talking) };
+    let (ended, ()) = tokio::time::timeout(PATIENCE, both).await.unwrap();
     ended
 }
 
@@ -181,7 +187,8 @@ async fn text_and_oversize_are_closed_with_their_codes() {
 #[tokio::test]
 async fn a_client_without_the_subprotocol_reads_why() {
     let (near, far) = tokio::io::duplex(4096);
-    let (_, refused) = tokio::join!(serve(far, 4096), client_async("ws://sluice.test/", near));
+    let both = async { tokio::join!(serve(far, 4096), client_async("ws://sluice.test/", near)) };
+    let (_, refused) = tokio::time::timeout(PATIENCE, both).await.unwrap();
     match refused.unwrap_err() {
         tungstenite::Error::Http(answer) => {
             assert_eq!(answer.status(), 400);
