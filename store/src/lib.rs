@@ -10,6 +10,7 @@ mod content;
 mod error;
 mod message;
 mod reads;
+mod sqlite;
 mod user;
 
 use async_trait::async_trait;
@@ -28,6 +29,7 @@ pub use reads::{
     Conversation, ConversationPage, ConversationRow, Heads, InboxPage, ListCursor, Member,
     PageLimit, Range,
 };
+pub use sqlite::{SqliteConfig, SqliteStore};
 pub use user::{
     NewUser, SessionOpening, SessionOutcome, SessionProof, SessionRefusal, User, UserStatus,
 };

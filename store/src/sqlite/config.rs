@@ -1,0 +1,42 @@
+//! Sizes of the embedded store.
+
+use serde::Deserialize;
+
+/// How the embedded store is set up. The defaults suit a node of a few cores.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SqliteConfig {
+    /// Writes that may wait; one more is answered with `Overloaded`.
+    pub queue_max_requests: usize,
+    /// Entries (or other rows) after which a transaction takes no further request.
+    pub batch_max_entries: usize,
+    /// Threads that read, each with a connection of its own.
+    pub reader_threads: usize,
+    /// Reads that may wait; one more is answered with `Overloaded`.
+    pub read_queue_max_requests: usize,
+    /// Page cache of the writer.
+    pub writer_cache_mib: u32,
+    /// Page cache of each reader.
+    pub reader_cache_mib: u32,
+    /// Size of the write-ahead log at which its pages move to the database file.
+    pub checkpoint_at_mib: u32,
+    /// Conversations, users and inbox ends (each) that the writer remembers.
+    pub writer_memory_entries: usize,
+}
+
+// === impl SqliteConfig ===
+
+impl Default for SqliteConfig {
+    fn default() -> Self {
+        Self {
+            queue_max_requests: 4_096,
+            batch_max_entries: 4_096,
+            reader_threads: 2,
+            read_queue_max_requests: 4_096,
+            writer_cache_mib: 128,
+            reader_cache_mib: 16,
+            checkpoint_at_mib: 64,
+            writer_memory_entries: 131_072,
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The data folder: one process at a time.
+
+use std::{
+    fs::{self, File, TryLockError},
+    path::{Path, PathBuf},
+};
+
+use crate::StoreError;
+
+/// Held as long as the store is open. The kernel lets go of the lock when the
+/// process ends, however it ends.
+#[derive(Debug)]
+pub(super) struct DataFolder {
+    path: PathBuf,
+    _lock: File,
+}
+
+// === impl DataFolder ===
+
+impl DataFolder {
+    /// Makes the folder if need be and locks it.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] when another process, or this one, has it open.
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        let failed = |what: &str, error: std::io::Error| {
+            StoreError::Unavailable(format!("{what} {}: {error}", path.display()))
+        };
+        if !path.is_dir() {
+            fs::create_dir_all(path).map_err(|error| failed("cannot make", error))?;
+            // The folder's name must survive a power cut as well as what is in it.
+            let parent = path.parent().filter(|parent| *parent != Path::new(""));
+            File::open(parent.unwrap_or(Path::new(".")))
+                .and_then(|parent| parent.sync_all())
+                .map_err(|error| failed("cannot sync the parent of", error))?;
+        }
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join("sluice.lock"))
+            .map_err(|error| failed("cannot write in", error))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
+            Err(TryLockError::WouldBlock) => Err(StoreError::InUse {
+                path: path.display().to_string(),
+            }),
+            Err(TryLockError::Error(error)) => Err(failed("cannot lock", error)),
+        }
+    }
+
+    /// The database file; its write-ahead log lies beside it.
+    pub(super) fn database(&self) -> PathBuf {
+        self.path.join("sluice.db")
+    }
+}

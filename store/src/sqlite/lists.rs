@@ -1,0 +1,328 @@
+//! Heads, conversation lists and members.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use sluice_protocol::{ConversationId, Seq, UserId, UserSeq, packet::MemberRole};
+
+use super::{
+    conversation_state::{inbox_end, user_key},
+    entry_row::{conversation_id, entry_columns, stored_entry, user_id},
+    integer::{ConversationKey, UserKey, from_sql, to_sql},
+    readers::Read,
+};
+use crate::{Conversation, ConversationRow, Heads, ListCursor, Member, StoreError, StoredEntry};
+
+/// A list never has more lines, whatever is asked.
+const LIST_LINES_MAX: u32 = 1_000;
+
+/// See [`Store::heads`](crate::Store::heads).
+pub(super) struct HeadsOf {
+    pub(super) user: UserId,
+    pub(super) after: Option<ConversationId>,
+    pub(super) limit: u32,
+}
+
+/// See [`Store::conversations`](crate::Store::conversations).
+///
+/// No row is written per member per message, so the order by newest entry is
+/// made here: a page costs two look-ups for every conversation of the user.
+pub(super) struct Conversations {
+    pub(super) user: UserId,
+    pub(super) cursor: Option<ListCursor>,
+    pub(super) limit: u32,
+}
+
+/// See [`Store::conversation_members`](crate::Store::conversation_members).
+pub(super) struct Members(pub(super) Vec<ConversationId>);
+
+/// A line as it is selected, before what it shows is looked up.
+struct Line {
+    key: ConversationKey,
+    conversation: ConversationId,
+    name: String,
+    is_group: bool,
+    first: u64,
+    last: u64,
+    read: u64,
+    last_ms: u64,
+}
+
+impl Read for HeadsOf {
+    type Answer = Heads;
+
+    fn read(&self, connection: &Connection) -> Result<Heads, StoreError> {
+        let mut heads = Heads {
+            inbox_seq: UserSeq(0),
+            groups: Vec::new(),
+            more: false,
+        };
+        let Some(user) = user_key(connection, &self.user)? else {
+            return Ok(heads);
+        };
+        heads.inbox_seq = UserSeq(inbox_end(connection, user)?);
+        let after = match &self.after {
+            Some(id) => conversation_key(connection, id)?.unwrap_or(ConversationKey(0)),
+            None => ConversationKey(0),
+        };
+        let limit = self.limit.min(LIST_LINES_MAX) as usize;
+        let mut statement = connection.prepare_cached(
+            "SELECT c.conversation_id, l.first_seq, coalesce(l.last_seq, c.max_seq)
+             FROM user_conversation_list l CROSS JOIN conversation c ON c.id = l.conversation
+             WHERE l.user = ?1 AND l.is_group = 1 AND l.conversation > ?2
+             ORDER BY l.conversation LIMIT ?3",
+        )?;
+        // One more than asked for tells whether others follow.
+        let mut rows = statement.query(params![user, after, limit as i64 + 1])?;
+        while let Some(row) = rows.next()? {
+            if heads.groups.len() == limit {
+                heads.more = true;
+                break;
+            }
+            heads.groups.push((
+                conversation_id(row, 0)?,
+                Seq(from_sql(row.get(1)?)),
+                Seq(from_sql(row.get(2)?)),
+            ));
+        }
+        Ok(heads)
+    }
+}
+
+impl Read for Conversations {
+    type Answer = Vec<ConversationRow>;
+
+    fn read(&self, connection: &Connection) -> Result<Vec<ConversationRow>, StoreError> {
+        let Some(user) = user_key(connection, &self.user)? else {
+            return Ok(Vec::new());
+        };
+        (self.lines(connection, user)?.into_iter())
+            .map(|line| line.fill(connection, user))
+            .collect()
+    }
+}
+
+impl Read for Members {
+    type Answer = Vec<Option<Conversation>>;
+
+    fn read(&self, connection: &Connection) -> Result<Self::Answer, StoreError> {
+        (self.0.iter())
+            .map(|id| conversation(connection, id))
+            .collect()
+    }
+}
+
+// === impl Conversations ===
+
+impl Conversations {
+    fn lines(&self, connection: &Connection, user: UserKey) -> Result<Vec<Line>, StoreError> {
+        // A conversation that was left stands where its last visible entry stands.
+        let mut statement = connection.prepare_cached(
+            "SELECT * FROM (
+               SELECT c.id AS id, c.conversation_id, c.name, l.is_group, l.first_seq,
+                      coalesce(l.last_seq, c.max_seq), l.read_seq,
+                      CASE WHEN l.last_seq IS NULL THEN c.last_msg_ms ELSE (
+                        SELECT send_ms FROM message m
+                        WHERE m.conversation = c.id AND m.seq = l.last_seq) END AS last_ms
+               FROM user_conversation_list l CROSS JOIN conversation c ON c.id = l.conversation
+               WHERE l.user = ?1)
+             WHERE (last_ms, id) < (?2, ?3)
+             ORDER BY last_ms DESC, id DESC LIMIT ?4",
+        )?;
+        let (last_ms, key) = match self.cursor {
+            Some(cursor) => (to_sql(cursor.last_ms), to_sql(cursor.key)),
+            None => (i64::MAX, i64::MAX),
+        };
+        let limit = self.limit.min(LIST_LINES_MAX);
+        let mut rows = statement.query(params![user, last_ms, key, limit])?;
+        let mut lines = Vec::new();
+        while let Some(row) = rows.next()? {
+            lines.push(Line::of(row)?);
+        }
+        Ok(lines)
+    }
+}
+
+// === impl Line ===
+
+impl Line {
+    fn of(row: &Row<'_>) -> Result<Self, StoreError> {
+        Ok(Self {
+            key: row.get(0)?,
+            conversation: conversation_id(row, 1)?,
+            name: row.get(2)?,
+            is_group: row.get(3)?,
+            first: from_sql(row.get(4)?),
+            last: from_sql(row.get(5)?),
+            read: from_sql(row.get(6)?),
+            last_ms: from_sql(row.get(7)?),
+        })
+    }
+
+    fn fill(self, connection: &Connection, user: UserKey) -> Result<ConversationRow, StoreError> {
+        let (peer_delivered_seq, peer_read_seq) = if self.is_group {
+            (Seq(0), Seq(0))
+        } else {
+            peer_cursors(connection, self.key, user)?
+        };
+        Ok(ConversationRow {
+            unread: self.unread(connection, user)?,
+            last_entry: self.last_entry(connection)?,
+            name: self.name,
+            first_seq: Seq(self.first),
+            last_seq: Seq(self.last),
+            read_seq: Seq(self.read),
+            peer_delivered_seq,
+            peer_read_seq,
+            cursor: ListCursor {
+                last_ms: self.last_ms,
+                key: from_sql(self.key.0),
+            },
+            conversation: self.conversation,
+        })
+    }
+
+    /// Messages of others above the read cursor, within what the user may see.
+    /// A recalled message still counts: its place in the log is to be seen.
+    fn unread(&self, connection: &Connection, user: UserKey) -> Result<u64, StoreError> {
+        let above = self.read.max(self.first.saturating_sub(1));
+        if above >= self.last {
+            return Ok(0);
+        }
+        let counting = |seq| others_counting(connection, self.key, self.is_group, user, seq);
+        Ok(counting(self.last)?.saturating_sub(counting(above)?))
+    }
+
+    fn last_entry(&self, connection: &Connection) -> Result<Option<StoredEntry>, StoreError> {
+        let mut statement = connection.prepare_cached(concat!(
+            "SELECT ",
+            entry_columns!(),
+            " FROM message m CROSS JOIN users u ON u.id = m.sender
+             WHERE m.conversation = ?1 AND m.seq = ?2"
+        ))?;
+        let mut rows = statement.query(params![self.key, to_sql(self.last)])?;
+        (rows.next()?)
+            .map(|row| stored_entry(row, 0, self.conversation.clone()))
+            .transpose()
+    }
+}
+
+/// How many entries up to and with `seq` count as unread for this user.
+fn others_counting(
+    connection: &Connection,
+    conversation: ConversationKey,
+    is_group: bool,
+    user: UserKey,
+    seq: u64,
+) -> Result<u64, StoreError> {
+    let sums = connection
+        .prepare_cached(
+            "SELECT counting, counting_first FROM message WHERE conversation = ?1 AND seq = ?2",
+        )?
+        .query_row(params![conversation, to_sql(seq)], |row| {
+            Ok((from_sql(row.get(0)?), from_sql(row.get(1)?)))
+        })
+        .optional()?;
+    let Some((counting, by_first)) = sums else {
+        return Ok(0);
+    };
+    let own = if is_group {
+        from_sql(
+            connection
+                .prepare_cached(
+                    "SELECT own FROM group_own_list
+                     WHERE sender = ?1 AND conversation = ?2 AND seq <= ?3
+                     ORDER BY seq DESC LIMIT 1",
+                )?
+                .query_row(params![user, conversation, to_sql(seq)], |row| row.get(0))
+                .optional()?
+                .unwrap_or(0),
+        )
+    } else if is_first_party(connection, conversation, user)? {
+        by_first
+    } else {
+        counting.saturating_sub(by_first)
+    };
+    Ok(counting.saturating_sub(own))
+}
+
+/// Whether the user has the smaller name of a private conversation's two.
+fn is_first_party(
+    connection: &Connection,
+    conversation: ConversationKey,
+    user: UserKey,
+) -> Result<bool, StoreError> {
+    let first: Option<UserKey> = connection
+        .prepare_cached(
+            "SELECT u.id FROM user_conversation_list l CROSS JOIN users u ON u.id = l.user
+             WHERE l.conversation = ?1 ORDER BY u.user_id LIMIT 1",
+        )?
+        .query_row([conversation], |row| row.get(0))
+        .optional()?;
+    Ok(first == Some(user))
+}
+
+fn peer_cursors(
+    connection: &Connection,
+    conversation: ConversationKey,
+    user: UserKey,
+) -> Result<(Seq, Seq), StoreError> {
+    let cursors = connection
+        .prepare_cached(
+            "SELECT delivered_seq, read_seq FROM user_conversation_list
+             WHERE conversation = ?1 AND user <> ?2",
+        )?
+        .query_row(params![conversation, user], |row| {
+            Ok((Seq(from_sql(row.get(0)?)), Seq(from_sql(row.get(1)?))))
+        })
+        .optional()?;
+    Ok(cursors.unwrap_or_default())
+}
+
+fn conversation_key(
+    connection: &Connection,
+    id: &ConversationId,
+) -> Result<Option<ConversationKey>, StoreError> {
+    Ok(connection
+        .prepare_cached("SELECT id FROM conversation WHERE conversation_id = ?1")?
+        .query_row([id.as_str()], |row| row.get(0))
+        .optional()?)
+}
+
+fn conversation(
+    connection: &Connection,
+    id: &ConversationId,
+) -> Result<Option<Conversation>, StoreError> {
+    let row = connection
+        .prepare_cached("SELECT id, name, max_seq FROM conversation WHERE conversation_id = ?1")?
+        .query_row([id.as_str()], |row| {
+            Ok((
+                row.get::<_, ConversationKey>(0)?,
+                row.get::<_, String>(1)?,
+                Seq(from_sql(row.get(2)?)),
+            ))
+        })
+        .optional()?;
+    let Some((key, name, max_seq)) = row else {
+        return Ok(None);
+    };
+    let mut statement = connection.prepare_cached(
+        "SELECT u.user_id, l.role, l.first_seq
+         FROM user_conversation_list l CROSS JOIN users u ON u.id = l.user
+         WHERE l.conversation = ?1 AND l.last_seq IS NULL ORDER BY l.user",
+    )?;
+    let mut rows = statement.query([key])?;
+    let mut members = Vec::new();
+    while let Some(row) = rows.next()? {
+        members.push(Member {
+            user: user_id(row, 0)?,
+            role: MemberRole::try_from(row.get::<_, i32>(1)?)
+                .map_err(|_| StoreError::Damaged("an unknown role".to_owned()))?,
+            first_seq: Seq(from_sql(row.get(2)?)),
+        });
+    }
+    Ok(Some(Conversation {
+        id: id.clone(),
+        name,
+        max_seq,
+        members,
+    }))
+}

@@ -1,0 +1,259 @@
+//! The embedded store: SQLite in one folder.
+//!
+//! The road of a batch: [`writer`] (group commit) → [`commit`] (one entry after
+//! the other) → [`membership`] (what an entry does beside lengthening its log).
+//! Reads go by [`readers`] to [`pulls`] and [`lists`]. The tables are in
+//! `migrations/`.
+
+mod commit;
+mod config;
+mod content_row;
+mod conversation_state;
+mod cursors;
+mod entry_row;
+mod fence;
+mod folder;
+mod integer;
+mod lists;
+mod membership;
+mod memory;
+mod pulls;
+mod readers;
+mod schema;
+mod sessions;
+mod users;
+mod writer;
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use sluice_protocol::{
+    ConversationId, DeviceId, Incarnation, LayoutEpoch, Partition, PartitionEpoch, Seq, UserId,
+    UserSeq, WorkerId,
+};
+
+pub use config::SqliteConfig;
+
+use self::{folder::DataFolder, readers::Readers, writer::Writer};
+use crate::{
+    Commit, Conversation, ConversationPage, ConversationRow, CursorAdvance, Heads, InboxPage,
+    ListCursor, NewUser, Outcome, PageLimit, Range, SessionOpening, SessionOutcome, Store,
+    StoreError, StoredEntry, User, UserStatus,
+};
+
+/// A [`Store`] in a folder of this machine, for one process at a time.
+///
+/// Dropping it waits until what was queued is written, then lets go of the folder.
+#[derive(Debug)]
+pub struct SqliteStore {
+    // In this order they are dropped: the last connection to close cleans the
+    // log up, then another process may come.
+    readers: Readers,
+    writer: Writer,
+    _folder: DataFolder,
+}
+
+// === impl SqliteStore ===
+
+impl SqliteStore {
+    /// Opens the store in a folder, making both if need be. Blocks while the
+    /// log of a crashed process is read.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] when it is open already, [`StoreError::NewerSchema`]
+    /// when a newer version wrote it, [`StoreError::Unavailable`] when the folder
+    /// cannot be written, [`StoreError::Damaged`] when the file is no database.
+    pub fn open(folder: &Path, config: &SqliteConfig) -> Result<Self, StoreError> {
+        let folder = DataFolder::open(folder)?;
+        let database = folder.database();
+        let writing = schema::open_writer(&database, config)?;
+        let reading = (0..config.reader_threads.max(1))
+            .map(|_| schema::open_reader(&database, config))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            readers: Readers::start(reading, config.read_queue_max_requests)?,
+            writer: Writer::start(writing, config)?,
+            _folder: folder,
+        })
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn open_layout(&self, partitions: u16) -> Result<LayoutEpoch, StoreError> {
+        self.writer.write(fence::OpenLayout { partitions }).await
+    }
+
+    async fn issue_incarnation(&self) -> Result<Incarnation, StoreError> {
+        self.writer.write(fence::IssueIncarnation).await
+    }
+
+    async fn issue_worker_id(&self) -> Result<WorkerId, StoreError> {
+        self.writer.write(fence::IssueWorkerId).await
+    }
+
+    async fn newest_message_id(&self) -> Result<u64, StoreError> {
+        self.readers.read(fence::NewestMessageId).await
+    }
+
+    async fn take_partition(&self, partition: Partition) -> Result<PartitionEpoch, StoreError> {
+        self.writer.write(fence::TakePartition(partition)).await
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<Vec<Outcome>, StoreError> {
+        self.writer.write(commit).await
+    }
+
+    async fn advance_cursors(
+        &self,
+        advances: Vec<CursorAdvance>,
+    ) -> Result<Vec<Option<Seq>>, StoreError> {
+        self.writer.write(cursors::AdvanceCursors(advances)).await
+    }
+
+    async fn entries(
+        &self,
+        positions: &[(ConversationId, Seq)],
+    ) -> Result<Vec<Option<StoredEntry>>, StoreError> {
+        self.readers.read(pulls::Entries(positions.to_vec())).await
+    }
+
+    async fn inbox(
+        &self,
+        user: &UserId,
+        after: UserSeq,
+        limit: PageLimit,
+    ) -> Result<InboxPage, StoreError> {
+        let user = user.clone();
+        self.readers.read(pulls::Inbox { user, after, limit }).await
+    }
+
+    async fn conversation_log(
+        &self,
+        user: &UserId,
+        conversation: &ConversationId,
+        range: Range,
+        limit: PageLimit,
+    ) -> Result<Option<ConversationPage>, StoreError> {
+        let read = pulls::ConversationLog {
+            user: user.clone(),
+            conversation: conversation.clone(),
+            range,
+            limit,
+        };
+        self.readers.read(read).await
+    }
+
+    async fn heads(
+        &self,
+        user: &UserId,
+        after: Option<&ConversationId>,
+        limit: u32,
+    ) -> Result<Heads, StoreError> {
+        let read = lists::HeadsOf {
+            user: user.clone(),
+            after: after.cloned(),
+            limit,
+        };
+        self.readers.read(read).await
+    }
+
+    async fn conversations(
+        &self,
+        user: &UserId,
+        cursor: Option<ListCursor>,
+        limit: u32,
+    ) -> Result<Vec<ConversationRow>, StoreError> {
+        let read = lists::Conversations {
+            user: user.clone(),
+            cursor,
+            limit,
+        };
+        self.readers.read(read).await
+    }
+
+    async fn conversation_members(
+        &self,
+        conversations: &[ConversationId],
+    ) -> Result<Vec<Option<Conversation>>, StoreError> {
+        let read = lists::Members(conversations.to_vec());
+        self.readers.read(read).await
+    }
+
+    async fn create_user(&self, user: NewUser) -> Result<(), StoreError> {
+        self.writer.write(users::CreateUser(user)).await
+    }
+
+    async fn users(&self, ids: &[UserId]) -> Result<Vec<Option<User>>, StoreError> {
+        self.readers.read(users::Users(ids.to_vec())).await
+    }
+
+    async fn set_status(&self, user: &UserId, status: UserStatus) -> Result<bool, StoreError> {
+        let user = user.clone();
+        self.writer.write(users::SetStatus { user, status }).await
+    }
+
+    async fn revoke_tokens(
+        &self,
+        user: &UserId,
+        new_password_hash: Option<String>,
+    ) -> Result<u64, StoreError> {
+        let write = users::RevokeTokens {
+            user: user.clone(),
+            new_password_hash,
+        };
+        self.writer.write(write).await
+    }
+
+    async fn set_block(
+        &self,
+        blocker: &UserId,
+        blocked: &UserId,
+        on: bool,
+    ) -> Result<(), StoreError> {
+        let write = users::SetBlock {
+            blocker: blocker.clone(),
+            blocked: blocked.clone(),
+            on,
+        };
+        self.writer.write(write).await
+    }
+
+    async fn blocks(&self, pairs: &[(UserId, UserId)]) -> Result<Vec<bool>, StoreError> {
+        self.readers.read(users::Blocks(pairs.to_vec())).await
+    }
+
+    async fn open_sessions(
+        &self,
+        openings: Vec<SessionOpening>,
+    ) -> Result<Vec<SessionOutcome>, StoreError> {
+        self.writer.write(sessions::OpenSessions(openings)).await
+    }
+
+    async fn forget_device(&self, user: &UserId, device: &DeviceId) -> Result<(), StoreError> {
+        let write = sessions::ForgetDevice {
+            user: user.clone(),
+            device: device.clone(),
+        };
+        self.writer.write(write).await
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::{Error, ErrorCode};
+        match &error {
+            Error::SqliteFailure(failure, _)
+                if !matches!(
+                    failure.code,
+                    ErrorCode::DatabaseCorrupt
+                        | ErrorCode::NotADatabase
+                        | ErrorCode::ConstraintViolation
+                ) =>
+            {
+                StoreError::Unavailable(error.to_string())
+            }
+            _ => StoreError::Damaged(error.to_string()),
+        }
+    }
+}

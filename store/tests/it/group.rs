@@ -1,0 +1,167 @@
+//! Groups: membership by log entries.
+
+use sluice_protocol::{Seq, packet::MemberRole};
+use sluice_store::{CommitRefusal, Content, Outcome, Range, Store};
+
+use crate::kit::{Bench, PAGE, entry, group, say, seqs, user};
+
+fn founded(members: &[&str]) -> Content {
+    Content::GroupCreated {
+        name: "tea".to_owned(),
+        members: members.iter().map(|name| user(name)).collect(),
+    }
+}
+
+fn joined(name: &str) -> Content {
+    Content::Joined {
+        users: vec![user(name)],
+    }
+}
+
+async fn members_of(bench: &Bench, number: u64) -> Vec<(String, MemberRole, u64)> {
+    let found = bench.store.conversation_members(&[group(number)]).await;
+    (found.unwrap().remove(0).unwrap().members.into_iter())
+        .map(|member| (member.user.to_string(), member.role, member.first_seq.0))
+        .collect()
+}
+
+/// The seqs that a user can pull, with the bounds that the page names.
+async fn visible(bench: &Bench, name: &str, number: u64) -> Option<(Vec<Seq>, u64, u64)> {
+    let page = bench
+        .store
+        .conversation_log(&user(name), &group(number), Range::After(Seq(0)), PAGE)
+        .await
+        .unwrap()?;
+    assert!(!page.more);
+    let found = page.entries.iter().map(|entry| entry.seq).collect();
+    Some((found, page.first_seq.0, page.last_seq.0))
+}
+
+#[tokio::test]
+async fn a_group_is_founded_once() {
+    let bench = Bench::with_users(&["alice", "bob", "carol"]).await;
+    let unknown = Outcome::Refused(CommitRefusal::UnknownConversation);
+    assert_eq!(
+        bench.commit_one(say(&group(1), "alice", "too early")).await,
+        unknown
+    );
+    let ghost = entry(&group(1), "alice", founded(&["bob", "ghost"]));
+    assert_eq!(
+        bench.commit_one(ghost).await,
+        Outcome::Refused(CommitRefusal::UnknownUser(user("ghost")))
+    );
+    let founding = entry(&group(1), "alice", founded(&["bob", "alice"]));
+    let stored = bench.stored(founding.clone()).await;
+    assert_eq!((stored.seq, stored.inbox.len()), (Seq(1), 0));
+    assert_eq!(
+        bench.commit_one(founding).await,
+        Outcome::Duplicate(stored),
+        "a retry of the founding"
+    );
+    let again = entry(&group(1), "bob", founded(&["carol"]));
+    assert_eq!(bench.commit_one(again).await, unknown);
+    assert_eq!(
+        members_of(&bench, 1).await,
+        [
+            ("alice".to_owned(), MemberRole::Owner, 1),
+            ("bob".to_owned(), MemberRole::Member, 1)
+        ]
+    );
+    assert!(bench.inbox_texts("alice").await.is_empty());
+}
+
+#[tokio::test]
+async fn members_see_what_lies_between_joining_and_leaving() {
+    let bench = Bench::with_users(&["alice", "bob", "carol", "dave"]).await;
+    let id = group(2);
+    bench
+        .commit(vec![
+            entry(&id, "alice", founded(&["bob"])), // 1
+            say(&id, "alice", "before carol"),      // 2
+            entry(&id, "alice", joined("carol")),   // 3
+            say(&id, "carol", "hi"),                // 4
+            entry(&id, "bob", Content::Left),       // 5
+            entry(
+                &id,
+                "alice",
+                Content::Removed {
+                    user: user("carol"),
+                },
+            ), // 6
+            say(&id, "alice", "alone"),             // 7
+        ])
+        .await;
+    assert_eq!(visible(&bench, "alice", 2).await, Some((seqs(1..=7), 1, 7)));
+    assert_eq!(visible(&bench, "bob", 2).await, Some((seqs(1..=5), 1, 5)));
+    assert_eq!(visible(&bench, "carol", 2).await, Some((seqs(3..=6), 3, 6)));
+    assert_eq!(visible(&bench, "dave", 2).await, None);
+    assert_eq!(visible(&bench, "nobody", 2).await, None);
+
+    // Carol comes back: what happened in between stays hidden.
+    bench.stored(entry(&id, "alice", joined("carol"))).await; // 8
+    bench.stored(entry(&id, "alice", joined("carol"))).await; // 9: no effect
+    assert_eq!(visible(&bench, "carol", 2).await, Some((seqs(8..=9), 8, 9)));
+    let heads = bench.store.heads(&user("bob"), None, 10).await.unwrap();
+    assert_eq!(heads.groups, [(id.clone(), Seq(1), Seq(5))]);
+    let bench = bench.reopened().await;
+    assert_eq!(visible(&bench, "carol", 2).await, Some((seqs(8..=9), 8, 9)));
+}
+
+#[tokio::test]
+async fn roles_and_names_change() {
+    let bench = Bench::with_users(&["alice", "bob"]).await;
+    let id = group(3);
+    let promoted = Content::RoleChanged {
+        user: user("bob"),
+        role: MemberRole::Admin,
+    };
+    let renamed = Content::GroupRenamed {
+        name: "coffee".to_owned(),
+    };
+    bench
+        .commit(vec![
+            entry(&id, "alice", founded(&["bob"])),
+            entry(&id, "alice", promoted.clone()),
+            entry(&id, "bob", renamed.clone()),
+        ])
+        .await;
+    let found = bench
+        .store
+        .conversation_members(&[group(99), id.clone()])
+        .await
+        .unwrap();
+    assert_eq!(found[0], None);
+    let found = found[1].as_ref().unwrap();
+    assert_eq!((found.name.as_str(), found.max_seq), ("coffee", Seq(3)));
+    assert_eq!(found.members[1].role, MemberRole::Admin);
+    let positions = [(id.clone(), Seq(2)), (id, Seq(3))];
+    let kept = bench.store.entries(&positions).await.unwrap();
+    assert_eq!(kept[0].as_ref().unwrap().content, promoted);
+    assert_eq!(kept[1].as_ref().unwrap().content, renamed);
+}
+
+#[tokio::test]
+async fn heads_go_over_all_groups_page_by_page() {
+    let bench = Bench::with_users(&["alice", "bob"]).await;
+    for number in 1..=7 {
+        bench
+            .stored(entry(&group(number), "alice", founded(&["bob"])))
+            .await;
+    }
+    let mut seen = Vec::new();
+    let mut after = None;
+    loop {
+        let heads = bench
+            .store
+            .heads(&user("bob"), after.as_ref(), 3)
+            .await
+            .unwrap();
+        assert!(heads.groups.len() <= 3);
+        seen.extend(heads.groups.iter().map(|(id, ..)| id.clone()));
+        if !heads.more {
+            break;
+        }
+        after = seen.last().cloned();
+    }
+    assert_eq!(seen, (1..=7).map(group).collect::<Vec<_>>());
+}

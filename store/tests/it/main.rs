@@ -1,0 +1,12 @@
+//! The store as it is used: real files, the public port.
+
+// Helpers outside of #[test] functions are tests as well.
+#![allow(clippy::unwrap_used)]
+
+mod folder;
+mod group;
+mod kit;
+mod message;
+mod pull;
+mod session;
+mod user;

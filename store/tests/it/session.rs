@@ -1,0 +1,166 @@
+//! Sessions: tokens, resume tokens, devices.
+
+use sluice_protocol::{DeviceId, UserSeq};
+use sluice_store::{
+    SessionOpening, SessionOutcome, SessionProof, SessionRefusal, Store, UserStatus,
+};
+
+use crate::kit::{Bench, START_MS, pair, say, user};
+
+const END_MS: u64 = START_MS + 1_000;
+
+fn opening(name: &str, device: &str, proof: SessionProof, new_hash: u8) -> SessionOpening {
+    SessionOpening {
+        user: user(name),
+        device: DeviceId::parse(device).unwrap(),
+        platform: 1,
+        proof,
+        new_resume_hash: [new_hash; 32],
+        now_ms: START_MS,
+    }
+}
+
+fn token(token_epoch: u64) -> SessionProof {
+    SessionProof::Token {
+        token_epoch,
+        expires_ms: END_MS,
+    }
+}
+
+fn resume(hash: u8) -> SessionProof {
+    SessionProof::Resume { hash: [hash; 32] }
+}
+
+async fn open(bench: &Bench, opening: SessionOpening) -> Result<u64, SessionRefusal> {
+    let outcomes = bench.store.open_sessions(vec![opening]).await.unwrap();
+    match outcomes[0] {
+        SessionOutcome::Opened {
+            login, expires_ms, ..
+        } => {
+            assert_eq!(expires_ms, END_MS);
+            Ok(login)
+        }
+        SessionOutcome::Refused(refusal) => Err(refusal),
+    }
+}
+
+#[tokio::test]
+async fn a_resume_token_opens_one_session_on_its_device() {
+    let bench = Bench::with_users(&["alice", "bob"]).await;
+    bench.stored(say(&pair("alice", "bob"), "bob", "hi")).await;
+    let both = vec![
+        opening("alice", "phone", token(0), 1),
+        opening("ghost", "phone", token(0), 1),
+    ];
+    let outcomes = bench.store.open_sessions(both).await.unwrap();
+    assert_eq!(
+        outcomes,
+        [
+            SessionOutcome::Opened {
+                inbox_seq: UserSeq(1),
+                expires_ms: END_MS,
+                login: 1
+            },
+            SessionOutcome::Refused(SessionRefusal::UnknownUser)
+        ]
+    );
+    let bad = Err(SessionRefusal::BadResumeToken);
+    assert_eq!(
+        open(&bench, opening("alice", "laptop", resume(1), 2)).await,
+        bad
+    );
+    assert_eq!(
+        open(&bench, opening("bob", "phone", resume(1), 2)).await,
+        bad
+    );
+    assert_eq!(
+        open(&bench, opening("alice", "phone", resume(9), 2)).await,
+        bad
+    );
+    let bench = bench.reopened().await;
+    let good = opening("alice", "phone", resume(1), 2);
+    assert_eq!(open(&bench, good.clone()).await, Ok(2));
+    assert_eq!(
+        open(&bench, good.clone()).await,
+        Ok(3),
+        "a retry of the call"
+    );
+    assert_eq!(
+        open(&bench, opening("alice", "phone", resume(1), 3)).await,
+        bad
+    );
+    let mut late = opening("alice", "phone", resume(2), 4);
+    late.now_ms = END_MS;
+    assert_eq!(open(&bench, late).await, bad, "it ends with the session");
+    let device = DeviceId::parse("phone").unwrap();
+    bench
+        .store
+        .forget_device(&user("alice"), &device)
+        .await
+        .unwrap();
+    assert_eq!(
+        open(&bench, opening("alice", "phone", resume(2), 5)).await,
+        bad
+    );
+}
+
+#[tokio::test]
+async fn revocation_and_ban_close_the_door() {
+    let bench = Bench::with_users(&["alice"]).await;
+    let alice = user("alice");
+    assert_eq!(
+        open(&bench, opening("alice", "phone", token(0), 1)).await,
+        Ok(1)
+    );
+    bench.store.revoke_tokens(&alice, None).await.unwrap();
+    let revoked = Err(SessionRefusal::Revoked);
+    let bad = Err(SessionRefusal::BadResumeToken);
+    assert_eq!(
+        open(&bench, opening("alice", "phone", token(0), 2)).await,
+        revoked
+    );
+    assert_eq!(
+        open(&bench, opening("alice", "phone", token(2), 2)).await,
+        revoked
+    );
+    assert_eq!(
+        open(&bench, opening("alice", "phone", resume(1), 2)).await,
+        bad
+    );
+    assert_eq!(
+        open(&bench, opening("alice", "phone", token(1), 3)).await,
+        Ok(2)
+    );
+    bench
+        .store
+        .set_status(&alice, UserStatus::Banned)
+        .await
+        .unwrap();
+    let banned = Err(SessionRefusal::Banned);
+    assert_eq!(
+        open(&bench, opening("alice", "phone", resume(3), 4)).await,
+        banned
+    );
+    assert_eq!(
+        open(&bench, opening("alice", "phone", token(2), 4)).await,
+        banned
+    );
+}
+
+#[tokio::test]
+async fn the_devices_longest_unused_are_forgotten() {
+    let bench = Bench::with_users(&["alice"]).await;
+    for number in 0..70_u8 {
+        let device = format!("device-{number}");
+        open(&bench, opening("alice", &device, token(0), number))
+            .await
+            .unwrap();
+    }
+    let resumed = async |number: u8| {
+        let device = format!("device-{number}");
+        open(&bench, opening("alice", &device, resume(number), 200)).await
+    };
+    assert_eq!(resumed(5).await, Err(SessionRefusal::BadResumeToken));
+    assert!(resumed(6).await.is_ok());
+    assert!(resumed(69).await.is_ok());
+}
