@@ -107,7 +107,7 @@ pub enum CursorKind {
 }
 
 /// A member's position in a conversation; only rises.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Cursor {
     /// Whose.
     pub user: UserId,

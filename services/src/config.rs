@@ -1,0 +1,131 @@
+//! What can be set, as the table `[services]` of `sluice.toml`.
+
+use serde::Deserialize;
+use sluice_bus::DevicePolicy;
+use sluice_protocol::limits::{DEVICES_MAX, RECALL_WINDOW_MS};
+
+/// Settings of the services. Every bound names its unit.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Which services run in this process.
+    pub roles: Roles,
+    /// Entries that a partition's owner takes from the bus at once.
+    pub message_batch_max_entries: usize,
+    /// Entries that a consumer of logins, reads or acks takes at once.
+    pub shared_batch_max_entries: usize,
+    /// Groups whose members one partition's owner keeps in memory.
+    pub groups_cached_max: usize,
+    /// Users and pairs whose status and blocks this process keeps in memory.
+    pub standings_cached_max: usize,
+    /// A mute or block set by another process holds here after this span at the latest.
+    pub standing_ttl_ms: u64,
+    /// Within this span a sender may recall a message.
+    pub recall_window_ms: u64,
+    /// Which sessions of a user may live side by side.
+    pub device_policy: DeviceRule,
+    /// Live devices of one user.
+    pub devices_max: usize,
+    /// Life of a token from login.
+    pub token_lifetime_ms: u64,
+    /// Memory of one password hash.
+    pub argon2_memory_kib: u32,
+    /// Passes of one password hash over its memory.
+    pub argon2_iterations: u32,
+    /// Password hashes computed at once; over it, 503 with `Retry-After`.
+    pub password_hashes_at_once_max: usize,
+    /// Wrong or right, this many logins a user id and minute; over it, 429.
+    pub logins_per_user_per_minute: u32,
+    /// User ids whose login attempts are counted.
+    pub login_table_max_users: usize,
+    /// Bearer token of the admin routes; they don't exist while it is empty.
+    pub admin_token: String,
+    /// HTTP calls that wait for a partition's owner at once; over it, 503.
+    pub http_pending_max: usize,
+    /// An HTTP call that waited this long for a partition's owner gets 504.
+    pub http_timeout_ms: u64,
+    /// Batches that wait for one gateway's stream; over it they are dropped
+    /// and the gateway tells its clients to resync.
+    pub downlink_queue_max_batches: usize,
+    /// For this long a batch for a gateway is tried while the bus is away.
+    pub downlink_retry_ms: u64,
+}
+
+/// Which services run in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Roles {
+    /// Accounts, logins and sessions.
+    pub user: bool,
+    /// Messages, receipts and pulls; owns partitions.
+    pub message: bool,
+    /// The HTTP API of groups; their changes run at the partitions' owners.
+    pub group: bool,
+}
+
+/// [`DevicePolicy`] as it is written in the config.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceRule {
+    /// One session a device id.
+    #[default]
+    EachDevice,
+    /// One session a platform class.
+    EachPlatform,
+    /// One session in all.
+    Single,
+}
+
+// === impl Config ===
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            roles: Roles::default(),
+            message_batch_max_entries: 256,
+            shared_batch_max_entries: 128,
+            groups_cached_max: 1024,
+            standings_cached_max: 65_536,
+            standing_ttl_ms: 1000,
+            recall_window_ms: RECALL_WINDOW_MS,
+            device_policy: DeviceRule::default(),
+            devices_max: DEVICES_MAX,
+            token_lifetime_ms: 24 * 3600 * 1000,
+            // OWASP's recommended minimum for Argon2id.
+            argon2_memory_kib: 19 * 1024,
+            argon2_iterations: 2,
+            password_hashes_at_once_max: 4,
+            logins_per_user_per_minute: 10,
+            login_table_max_users: 65_536,
+            admin_token: String::new(),
+            http_pending_max: 4096,
+            http_timeout_ms: 10_000,
+            downlink_queue_max_batches: 1024,
+            downlink_retry_ms: 2000,
+        }
+    }
+}
+
+// === impl Roles ===
+
+impl Default for Roles {
+    fn default() -> Self {
+        Self {
+            user: true,
+            message: true,
+            group: true,
+        }
+    }
+}
+
+// === impl DeviceRule ===
+
+impl From<DeviceRule> for DevicePolicy {
+    fn from(rule: DeviceRule) -> Self {
+        match rule {
+            DeviceRule::EachDevice => DevicePolicy::EachDevice,
+            DeviceRule::EachPlatform => DevicePolicy::EachPlatform,
+            DeviceRule::Single => DevicePolicy::Single,
+        }
+    }
+}

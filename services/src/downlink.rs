@@ -1,0 +1,367 @@
+//! Answers and pushes on their way to gateways.
+//!
+//! An [`Outbox`] collects what one batch has to say, by gateway. The
+//! [`Downlink`] keeps a bounded queue and one writer task a gateway stream: the
+//! writer merges the parcels that wait into few `Down` entries, numbers them
+//! and has one append in flight. A stream that is full, gone or out of reach
+//! costs its own gateway a gap in the numbers (and so a resync), nobody else.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use prost::Message as _;
+use sluice_bus::{BATCH_MAX_BYTES, BATCH_MAX_ENTRIES, Bus, BusError, Route, Stream};
+use sluice_protocol::{
+    ConnectionId, Incarnation, Refusal, UserId, WorkerId,
+    envelope::{Delivery, Down, Target, delivery::Body},
+    packet::{self, Packet},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::origin::{Origin, connection_bytes};
+
+/// A `Down` entry is closed when it has grown to this.
+const DOWN_MAX_BYTES: usize = 128 * 1024;
+/// Gateway streams with a writer; those of dead gateways are dropped over it.
+const OUTLETS_MAX: usize = 1024;
+/// Parcels merged into one append at most.
+const MERGED_PARCELS_MAX: usize = 64;
+const RETRY_FIRST: Duration = Duration::from_millis(20);
+const RETRY_MAX: Duration = Duration::from_millis(500);
+
+/// What one batch has to say, by gateway.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    gateways: HashMap<Incarnation, Vec<Delivery>>,
+}
+
+/// The way to all gateways; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Downlink {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    bus: Arc<dyn Bus>,
+    producer: WorkerId,
+    queue_max_batches: usize,
+    retry: Duration,
+    outlets: Mutex<HashMap<Incarnation, Outlet>>,
+    writers: TaskTracker,
+    stop: CancellationToken,
+}
+
+#[derive(Clone)]
+struct Outlet {
+    queue: mpsc::Sender<Parcel>,
+    state: Arc<OutletState>,
+}
+
+#[derive(Default)]
+struct OutletState {
+    /// A parcel was dropped before it got a number; the next one skips one.
+    dropped: AtomicBool,
+    /// The stream has had no reader at the last append.
+    gone: AtomicBool,
+}
+
+struct Parcel {
+    deliveries: Vec<Delivery>,
+    /// Resolves (or is dropped) when the parcel is appended or given up.
+    done: oneshot::Sender<()>,
+}
+
+// === impl Outbox ===
+
+impl Outbox {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.gateways.is_empty()
+    }
+
+    /// Answers a request, by its id.
+    pub(crate) fn answer(&mut self, origin: &Origin, body: packet::packet::Body) {
+        let packet = Packet {
+            id: origin.request_id,
+            body: Some(body),
+        };
+        self.tell(origin, Body::Answer(packet.encode_to_vec().into()));
+    }
+
+    /// Refuses a request; `client_msg_id` is empty for what isn't a send.
+    pub(crate) fn refuse(
+        &mut self,
+        origin: &Origin,
+        refusal: &Refusal,
+        client_msg_id: Bytes,
+        now_ms: u64,
+    ) {
+        metrics::counter!("sluice_refusals_total", "code" => refusal.label()).increment(1);
+        let error = packet::Error {
+            client_msg_id,
+            ..refusal.to_packet(now_ms)
+        };
+        self.answer(origin, packet::packet::Body::Error(error));
+    }
+
+    /// A delivery for the asking connection alone.
+    pub(crate) fn tell(&mut self, origin: &Origin, body: Body) {
+        let delivery = Delivery {
+            targets: vec![origin.target()],
+            body: Some(body),
+        };
+        self.gateways
+            .entry(origin.reply_to)
+            .or_default()
+            .push(delivery);
+    }
+
+    /// The same body for many connections: one delivery a gateway.
+    pub(crate) fn spread<'a>(
+        &mut self,
+        targets: impl Iterator<Item = (&'a UserId, &'a Route, u64)>,
+        body: &Body,
+    ) {
+        let mut by_gateway: HashMap<Incarnation, Vec<Target>> = HashMap::new();
+        for (user, route, user_seq) in targets {
+            by_gateway
+                .entry(route.connection.incarnation)
+                .or_default()
+                .push(target(user, route.connection, user_seq));
+        }
+        for (gateway, targets) in by_gateway {
+            self.gateways.entry(gateway).or_default().push(Delivery {
+                targets,
+                body: Some(body.clone()),
+            });
+        }
+    }
+
+    /// Ends connections for good.
+    pub(crate) fn kick<'a>(
+        &mut self,
+        user: &'a UserId,
+        routes: impl Iterator<Item = &'a Route>,
+        reason: packet::CloseReason,
+        message: &str,
+    ) {
+        let kick = packet::Kick {
+            reason: reason.into(),
+            message: message.to_owned(),
+        };
+        self.spread(routes.map(|route| (user, route, 0)), &Body::Kick(kick));
+    }
+}
+
+fn target(user: &UserId, connection: ConnectionId, user_seq: u64) -> Target {
+    Target {
+        connection_id: connection_bytes(connection),
+        user_id: user.as_str().to_owned(),
+        user_seq,
+    }
+}
+
+// === impl Downlink ===
+
+impl Downlink {
+    pub(crate) fn new(
+        bus: Arc<dyn Bus>,
+        producer: WorkerId,
+        queue_max_batches: usize,
+        retry: Duration,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                bus,
+                producer,
+                queue_max_batches: queue_max_batches.max(1),
+                retry,
+                outlets: Mutex::default(),
+                writers: TaskTracker::new(),
+                stop: CancellationToken::new(),
+            }),
+        }
+    }
+
+    /// Hands everything to the gateways' streams and waits until it is there or
+    /// given up. Never fails: what is lost shows as a gap at its gateway.
+    pub(crate) async fn emit(&self, outbox: Outbox) {
+        let mut waiting = Vec::with_capacity(outbox.gateways.len());
+        for (gateway, deliveries) in outbox.gateways {
+            let outlet = self.outlet(gateway);
+            let (done, appended) = oneshot::channel();
+            match outlet.queue.try_send(Parcel { deliveries, done }) {
+                Ok(()) => waiting.push(appended),
+                Err(_) => {
+                    outlet.state.dropped.store(true, Ordering::Relaxed);
+                    metrics::counter!("sluice_down_dropped_batches_total", "why" => "queue_full")
+                        .increment(1);
+                }
+            }
+        }
+        for appended in waiting {
+            // An error means that the writer has ended with the process.
+            let _ = appended.await;
+        }
+    }
+
+    /// Ends the writers; call it when nobody emits any more.
+    pub(crate) async fn stop(&self) {
+        self.shared.stop.cancel();
+        self.shared.writers.close();
+        self.shared.writers.wait().await;
+    }
+
+    fn outlet(&self, gateway: Incarnation) -> Outlet {
+        let mut outlets = self.shared.outlets.lock();
+        if let Some(outlet) = outlets.get(&gateway) {
+            return outlet.clone();
+        }
+        if outlets.len() >= OUTLETS_MAX {
+            // Lives of gateways that are over; their numbers never come back.
+            outlets.retain(|_, outlet| !outlet.state.gone.load(Ordering::Relaxed));
+        }
+        let (queue, parcels) = mpsc::channel(self.shared.queue_max_batches);
+        let outlet = Outlet {
+            queue,
+            state: Arc::default(),
+        };
+        let writer = Writer {
+            bus: self.shared.bus.clone(),
+            stream: Stream::Down(gateway),
+            producer: u64::from(self.shared.producer.0),
+            counter: 0,
+            retry: self.shared.retry,
+            state: outlet.state.clone(),
+        };
+        let stop = self.shared.stop.clone();
+        self.shared.writers.spawn(async move {
+            tokio::select! {
+                () = writer.run(parcels) => {}
+                () = stop.cancelled() => {}
+            }
+        });
+        outlets.insert(gateway, outlet.clone());
+        outlet
+    }
+}
+
+// === Writer ===
+
+/// Numbers and appends one gateway's parcels; ends when its queue is dropped.
+struct Writer {
+    bus: Arc<dyn Bus>,
+    stream: Stream,
+    producer: u64,
+    /// Of the newest entry, appended or lost.
+    counter: u64,
+    retry: Duration,
+    state: Arc<OutletState>,
+}
+
+impl Writer {
+    async fn run(mut self, mut parcels: mpsc::Receiver<Parcel>) {
+        let mut waiting = Vec::with_capacity(MERGED_PARCELS_MAX);
+        while parcels.recv_many(&mut waiting, MERGED_PARCELS_MAX).await > 0 {
+            if self.state.dropped.swap(false, Ordering::Relaxed) {
+                self.counter += 1;
+            }
+            let mut done = Vec::with_capacity(waiting.len());
+            let mut deliveries = Vec::new();
+            for parcel in waiting.drain(..) {
+                deliveries.extend(parcel.deliveries);
+                done.push(parcel.done);
+            }
+            for batch in self.batches(deliveries) {
+                self.append(batch).await;
+            }
+            for done in done {
+                // Nobody waits any more when the task that emitted was aborted.
+                let _ = done.send(());
+            }
+        }
+    }
+
+    /// Numbered, encoded entries in batches that the bus takes.
+    fn batches(&mut self, deliveries: Vec<Delivery>) -> VecDeque<Vec<Bytes>> {
+        let mut batches: VecDeque<Vec<Bytes>> = VecDeque::new();
+        let mut batch_bytes = 0;
+        let mut rest = deliveries.into_iter().peekable();
+        while rest.peek().is_some() {
+            let mut bytes = 0;
+            let mut deliveries = Vec::new();
+            while let Some(delivery) =
+                rest.next_if(|next| bytes == 0 || bytes + next.encoded_len() <= DOWN_MAX_BYTES)
+            {
+                bytes += delivery.encoded_len();
+                deliveries.push(delivery);
+            }
+            self.counter += 1;
+            let entry: Bytes = Down {
+                producer: self.producer,
+                counter: self.counter,
+                deliveries,
+            }
+            .encode_to_vec()
+            .into();
+            match batches.back_mut() {
+                Some(batch)
+                    if batch.len() < BATCH_MAX_ENTRIES
+                        && batch_bytes + entry.len() <= BATCH_MAX_BYTES =>
+                {
+                    batch_bytes += entry.len();
+                    batch.push(entry);
+                }
+                _ => {
+                    batch_bytes = entry.len();
+                    batches.push_back(vec![entry]);
+                }
+            }
+        }
+        batches
+    }
+
+    /// One append in flight, repeated until it is known or its time is over.
+    async fn append(&self, batch: Vec<Bytes>) {
+        let deadline = Instant::now() + self.retry;
+        let mut delay = RETRY_FIRST;
+        loop {
+            let error = match self.bus.append(&self.stream, batch.clone()).await {
+                Ok(()) => {
+                    self.state.gone.store(false, Ordering::Relaxed);
+                    return;
+                }
+                Err(error) => error,
+            };
+            match error {
+                BusError::Unavailable(_) | BusError::Unknown(_) if Instant::now() < deadline => {
+                    tokio::time::sleep(delay).await;
+                    delay = (delay * 2).min(RETRY_MAX);
+                }
+                BusError::Gone(_) => {
+                    // The gateway's life is over and its routes with it.
+                    self.state.gone.store(true, Ordering::Relaxed);
+                    return;
+                }
+                error => {
+                    metrics::counter!("sluice_down_dropped_batches_total", "why" => "bus")
+                        .increment(1);
+                    tracing::warn!(stream = %self.stream, %error, "a batch for a gateway is lost");
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Who calls: the bearer token of a user, or the admin's.
+
+use std::sync::Arc;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, header, request::Parts},
+};
+use sluice_protocol::{UserId, packet::ErrorCode};
+use sluice_store::{User, UserStatus};
+
+use super::{Api, error::ApiError};
+use crate::{TokenError, clock};
+
+/// The user whose valid, unrevoked token the call carries.
+pub(crate) struct Caller(pub(crate) User);
+
+/// The call carries the admin token.
+pub(crate) struct Admin;
+
+// === impl Caller ===
+
+impl Caller {
+    /// Refuses a call about somebody else.
+    pub(crate) fn must_be(&self, user: &str) -> Result<&User, ApiError> {
+        match self.0.id.as_str() == user {
+            true => Ok(&self.0),
+            false => Err(ApiError::new(
+                ErrorCode::Forbidden,
+                "the token is another user's",
+            )),
+        }
+    }
+}
+
+impl FromRequestParts<Arc<Api>> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
+        let token = bearer(&parts.headers)?;
+        let claims = api
+            .signer
+            .verify(token, clock::now_ms())
+            .map_err(|error| match error {
+                TokenError::Expired => {
+                    ApiError::new(ErrorCode::TokenExpired, "the token has expired")
+                }
+                _ => ApiError::new(ErrorCode::BadToken, "the token is not valid"),
+            })?;
+        let user = api
+            .user(&UserId::parse(&claims.sub)?)
+            .await?
+            .ok_or_else(|| ApiError::new(ErrorCode::BadToken, "the token's user is gone"))?;
+        if user.status == UserStatus::Banned {
+            return Err(ApiError::new(ErrorCode::Banned, "you are banned"));
+        }
+        if user.token_epoch != claims.ep {
+            return Err(ApiError::new(
+                ErrorCode::TokenRevoked,
+                "the token was revoked; log in again",
+            ));
+        }
+        Ok(Self(user))
+    }
+}
+
+// === impl Admin ===
+
+impl FromRequestParts<Arc<Api>> for Admin {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
+        let expected = api.node.config.admin_token.as_bytes();
+        let given = bearer(&parts.headers)?.as_bytes();
+        if expected.is_empty() || verify_slices_are_equal(expected, given).is_err() {
+            return Err(ApiError::new(
+                ErrorCode::BadToken,
+                "this is not the admin token",
+            ));
+        }
+        Ok(Self)
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
+    headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim())
+        .ok_or_else(|| {
+            ApiError::new(
+                ErrorCode::LoginRequired,
+                "the header `Authorization: Bearer` is missing",
+            )
+        })
+}

@@ -1,0 +1,54 @@
+//! JSON bodies, queries and paths whose errors are answered like all others.
+
+use axum::{
+    Json,
+    extract::{
+        FromRequest, FromRequestParts, Path, Request,
+        rejection::{JsonRejection, PathRejection},
+    },
+    http::{StatusCode, request::Parts},
+};
+use serde::de::DeserializeOwned;
+
+use super::error::ApiError;
+
+/// A JSON body that has its type's form.
+pub(crate) struct JsonBody<T>(pub(crate) T);
+
+/// Path segments that are UTF-8.
+pub(crate) struct PathOf<T>(pub(crate) T);
+
+fn bad_form(status: StatusCode, reason: String) -> ApiError {
+    match status {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            ApiError::new(sluice_protocol::packet::ErrorCode::TooLarge, reason)
+        }
+        // What JSON calls "unprocessable" is a bad field here.
+        StatusCode::UNPROCESSABLE_ENTITY => {
+            ApiError::http(StatusCode::BAD_REQUEST, "bad_request", reason)
+        }
+        status => ApiError::http(status, "bad_request", reason),
+    }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        Json::<T>::from_request(request, state)
+            .await
+            .map(|Json(body)| Self(body))
+            .map_err(|rejection: JsonRejection| bad_form(rejection.status(), rejection.body_text()))
+    }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for PathOf<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        Path::<T>::from_request_parts(parts, state)
+            .await
+            .map(|Path(path)| Self(path))
+            .map_err(|rejection: PathRejection| bad_form(rejection.status(), rejection.body_text()))
+    }
+}

@@ -1,0 +1,162 @@
+//! Errors of the HTTP API: `{code, reason}` with the status that fits. Codes
+//! are the protocol's, and four that only HTTP knows.
+
+use std::borrow::Cow;
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use sluice_bus::BusError;
+use sluice_protocol::{IdError, Refusal, packet::ErrorCode};
+use sluice_store::StoreError;
+use utoipa::ToSchema;
+
+/// What goes wrong in a call.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    code: Cow<'static, str>,
+    reason: Cow<'static, str>,
+    retry_after_s: Option<u32>,
+}
+
+/// Body of every answer that is no success.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ErrorBody {
+    /// Machine-readable: `unknown_user`, `rate_limited`, …
+    #[schema(example = "unknown_user")]
+    code: String,
+    /// For people.
+    reason: String,
+}
+
+// === impl ApiError ===
+
+impl ApiError {
+    pub(crate) fn new(code: ErrorCode, reason: impl Into<Cow<'static, str>>) -> Self {
+        Refusal::new(code, reason).into()
+    }
+
+    /// With a code that only HTTP knows.
+    pub(crate) fn http(
+        status: StatusCode,
+        code: &'static str,
+        reason: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            status,
+            code: code.into(),
+            reason: reason.into(),
+            retry_after_s: None,
+        }
+    }
+
+    pub(crate) fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
+    }
+
+    pub(crate) fn unavailable(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorCode::Unavailable, reason).retry_after(1)
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            status: status_of(refusal.code),
+            code: refusal.label().into(),
+            reason: refusal.reason,
+            retry_after_s: None,
+        }
+    }
+}
+
+impl From<IdError> for ApiError {
+    fn from(error: IdError) -> Self {
+        Refusal::from(error).into()
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::UserExists(_) => {
+                Self::http(StatusCode::CONFLICT, "user_exists", error.to_string())
+            }
+            StoreError::UnknownUser(_) => Self::new(ErrorCode::UnknownUser, error.to_string()),
+            StoreError::Unavailable(_) | StoreError::Overloaded { .. } => {
+                tracing::warn!(%error, "a call is refused");
+                Self::unavailable("the store is not available, try again")
+            }
+            _ => {
+                tracing::error!(%error, "a call failed");
+                Self::new(ErrorCode::Internal, "the server failed")
+            }
+        }
+    }
+}
+
+impl From<BusError> for ApiError {
+    fn from(error: BusError) -> Self {
+        tracing::warn!(%error, "a call is refused");
+        Self::unavailable("the bus is not available, try again")
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        metrics::counter!("sluice_http_errors_total", "status" => self.status.as_str().to_owned())
+            .increment(1);
+        let body = ErrorBody {
+            code: self.code.into_owned(),
+            reason: self.reason.into_owned(),
+        };
+        let mut response = (self.status, Json(body)).into_response();
+        if let Some(seconds) = self.retry_after_s {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+fn status_of(code: ErrorCode) -> StatusCode {
+    match code {
+        ErrorCode::Unspecified | ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        ErrorCode::BadFrame
+        | ErrorCode::BadPacket
+        | ErrorCode::UnexpectedPacket
+        | ErrorCode::UnsupportedVersion
+        | ErrorCode::BadRequest
+        | ErrorCode::ClockSkew
+        | ErrorCode::Expired => StatusCode::BAD_REQUEST,
+        ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorCode::RateLimited | ErrorCode::TooManyPending => StatusCode::TOO_MANY_REQUESTS,
+        ErrorCode::LoginRequired
+        | ErrorCode::BadToken
+        | ErrorCode::TokenExpired
+        | ErrorCode::TokenRevoked
+        | ErrorCode::BadResumeToken
+        | ErrorCode::Replayed => StatusCode::UNAUTHORIZED,
+        ErrorCode::Banned
+        | ErrorCode::NotAMember
+        | ErrorCode::Blocked
+        | ErrorCode::Muted
+        | ErrorCode::Forbidden => StatusCode::FORBIDDEN,
+        ErrorCode::UnknownUser
+        | ErrorCode::UnknownConversation
+        | ErrorCode::UnknownMessage
+        | ErrorCode::UnknownService => StatusCode::NOT_FOUND,
+        ErrorCode::TooManyDevices
+        | ErrorCode::OutOfOrder
+        | ErrorCode::ClientMsgIdReused
+        | ErrorCode::TooLate => StatusCode::CONFLICT,
+        ErrorCode::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}

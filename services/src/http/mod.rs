@@ -1,0 +1,132 @@
+//! The HTTP API: one resource a file, described at `/openapi.json`.
+
+mod admin;
+mod bearer;
+mod blocks;
+mod body;
+mod error;
+mod login_limit;
+mod passwords;
+mod users;
+
+use std::sync::Arc;
+
+use axum::{Json, Router, extract::DefaultBodyLimit, http::StatusCode, routing::get};
+use sluice_bus::Route;
+use sluice_protocol::{UserId, packet::CloseReason};
+use sluice_store::{StoreError, User};
+use utoipa::{
+    Modify, OpenApi,
+    openapi::security::{Http, HttpAuthScheme, SecurityScheme},
+};
+use utoipa_axum::router::OpenApiRouter;
+
+use self::{error::ApiError, login_limit::LoginLimit, passwords::Passwords};
+use crate::{Roles, TokenSigner, downlink::Outbox, node::Node};
+
+/// Bytes of one request's body: a message of 60 KiB in base64, and its frame.
+const BODY_MAX_BYTES: usize = 128 * 1024;
+
+/// What all calls share.
+pub(crate) struct Api {
+    node: Arc<Node>,
+    signer: Arc<TokenSigner>,
+    passwords: Passwords,
+    login_limit: LoginLimit,
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Sluice",
+        description = "Users, messages and groups of a Sluice node.",
+        license(name = "MIT OR Apache-2.0")
+    ),
+    modifiers(&Bearer)
+)]
+struct Document;
+
+/// Says how calls carry their token.
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        document
+            .components
+            .get_or_insert_default()
+            .add_security_scheme(
+                "bearer",
+                SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)),
+            );
+    }
+}
+
+// === impl Api ===
+
+impl Api {
+    /// # Errors
+    /// Parameters of the password hash that are out of range.
+    pub(crate) fn new(node: Arc<Node>, signer: Arc<TokenSigner>) -> Result<Self, String> {
+        let config = &node.config;
+        Ok(Self {
+            passwords: Passwords::new(config)?,
+            login_limit: LoginLimit::new(
+                config.logins_per_user_per_minute,
+                config.login_table_max_users,
+            ),
+            node,
+            signer,
+        })
+    }
+
+    async fn user(&self, id: &UserId) -> Result<Option<User>, StoreError> {
+        let users = self.node.store.users(std::slice::from_ref(id)).await?;
+        Ok(users.into_iter().next().flatten())
+    }
+
+    async fn routes(&self, user: &UserId) -> Result<Vec<Route>, ApiError> {
+        let routes = self
+            .node
+            .directory
+            .lookup(std::slice::from_ref(user))
+            .await?;
+        Ok(routes.into_iter().next().unwrap_or_default())
+    }
+
+    /// Ends all sessions of a user; what voids their tokens comes before.
+    async fn kick(&self, user: &UserId, why: CloseReason, message: &str) -> Result<(), ApiError> {
+        let routes = self.routes(user).await?;
+        let mut outbox = Outbox::default();
+        outbox.kick(user, routes.iter(), why, message);
+        self.node.downlink.emit(outbox).await;
+        Ok(())
+    }
+}
+
+/// Routes of the roles that run here.
+pub(crate) fn router(api: Arc<Api>, roles: Roles) -> Router {
+    let mut routes = OpenApiRouter::with_openapi(Document::openapi());
+    if roles.user {
+        routes = routes.merge(users::router()).merge(blocks::router());
+        if !api.node.config.admin_token.is_empty() {
+            routes = routes.merge(admin::router());
+        }
+    }
+    let (router, document) = routes.split_for_parts();
+    let document = Arc::new(document);
+    router
+        .route(
+            "/openapi.json",
+            get(move || std::future::ready(Json(document.as_ref().clone()))),
+        )
+        .fallback(async || ApiError::http(StatusCode::NOT_FOUND, "not_found", "no such route"))
+        .method_not_allowed_fallback(async || {
+            ApiError::http(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "this route has no such method",
+            )
+        })
+        .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
+        .with_state(api)
+}

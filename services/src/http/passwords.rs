@@ -1,0 +1,108 @@
+//! Password hashes: Argon2id on blocking threads, a bounded number at once.
+
+use std::sync::Arc;
+
+use argon2::{
+    Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version,
+    password_hash::phc::PasswordHash,
+};
+use sluice_protocol::packet::ErrorCode;
+use tokio::sync::Semaphore;
+
+use super::error::ApiError;
+use crate::Config;
+
+/// Longest password in bytes: hashing reads all of it.
+const PASSWORD_MAX_BYTES: usize = 1024;
+/// Shortest password in bytes.
+const PASSWORD_MIN_BYTES: usize = 8;
+
+/// Makes and verifies hashes.
+pub(crate) struct Passwords {
+    argon2: Argon2<'static>,
+    at_once: Arc<Semaphore>,
+    /// Of no password: who asks for a user that isn't there waits as long.
+    nobody: String,
+}
+
+// === impl Passwords ===
+
+impl Passwords {
+    /// # Errors
+    /// The configured parameters are out of Argon2's range.
+    pub(crate) fn new(config: &Config) -> Result<Self, String> {
+        let params = Params::new(config.argon2_memory_kib, config.argon2_iterations, 1, None)
+            .map_err(|error| error.to_string())?;
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+        let nobody = argon2
+            .hash_password(&rand::random::<[u8; 32]>())
+            .map_err(|error| error.to_string())?
+            .to_string();
+        Ok(Self {
+            argon2,
+            at_once: Arc::new(Semaphore::new(config.password_hashes_at_once_max.max(1))),
+            nobody,
+        })
+    }
+
+    /// A PHC string for a new password.
+    pub(crate) async fn hash(&self, password: String) -> Result<String, ApiError> {
+        if password.len() < PASSWORD_MIN_BYTES || password.len() > PASSWORD_MAX_BYTES {
+            return Err(ApiError::new(
+                ErrorCode::BadRequest,
+                format!("password must have {PASSWORD_MIN_BYTES} to {PASSWORD_MAX_BYTES} bytes"),
+            ));
+        }
+        let argon2 = self.argon2.clone();
+        self.run(move || {
+            argon2
+                .hash_password(password.as_bytes())
+                .map(|hash| hash.to_string())
+                .map_err(|error| {
+                    tracing::error!(%error, "a password can't be hashed");
+                    ApiError::new(ErrorCode::Internal, "the server failed")
+                })
+        })
+        .await?
+    }
+
+    /// Whether the password fits; takes as long when there is no hash to hold
+    /// it against.
+    pub(crate) async fn verify(
+        &self,
+        password: String,
+        hash: Option<String>,
+    ) -> Result<bool, ApiError> {
+        let exists = hash.is_some();
+        let hash = hash.unwrap_or_else(|| self.nobody.clone());
+        let argon2 = self.argon2.clone();
+        let fits = self
+            .run(move || {
+                password.len() <= PASSWORD_MAX_BYTES
+                    && PasswordHash::new(&hash).is_ok_and(|hash| {
+                        argon2.verify_password(password.as_bytes(), &hash).is_ok()
+                    })
+            })
+            .await?;
+        Ok(fits && exists)
+    }
+
+    async fn run<R: Send + 'static>(
+        &self,
+        hashing: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, ApiError> {
+        let Ok(permit) = self.at_once.clone().try_acquire_owned() else {
+            return Err(ApiError::unavailable("too many logins at once, try again"));
+        };
+        let result = tokio::task::spawn_blocking(move || {
+            let result = hashing();
+            drop(permit);
+            result
+        })
+        .await;
+        result.map_err(|error| {
+            tracing::error!(%error, "a hashing thread failed");
+            ApiError::new(ErrorCode::Internal, "the server failed")
+        })
+    }
+}

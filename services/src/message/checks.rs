@@ -1,0 +1,220 @@
+//! May this sender do this, here, now? Answers from what a batch has gathered;
+//! asks nobody itself.
+
+use bytes::Bytes;
+use hashbrown::{HashMap, HashSet};
+use prost::Message as _;
+use sluice_protocol::{
+    ConversationId, ConversationKind, Refusal, Seq, UserId,
+    packet::{self, ErrorCode, Packet, packet::Body},
+};
+use sluice_store::{Content, Store, StoreError, StoredEntry, UserStatus};
+
+use super::{
+    group::{Group, Groups},
+    job::{Ask, Job},
+    recall,
+};
+use crate::standing::{Standing, Standings};
+
+/// What a round's checks need to know, beside the groups.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    standing: Standing,
+    /// Entries that are to be recalled.
+    targets: HashMap<(ConversationId, Seq), StoredEntry>,
+}
+
+/// What a job that passed comes down to.
+#[derive(Debug)]
+pub(super) enum Passed {
+    /// Entries to be stored, each under its id; the last one is the answer's.
+    Store(Vec<(sluice_protocol::ClientMsgId, Content)>),
+    /// An encoded packet, told to these users and never stored.
+    Tell(Bytes, Vec<UserId>),
+}
+
+// === impl Facts ===
+
+impl Facts {
+    /// Asks the store, a batch a question.
+    pub(super) async fn gather(
+        store: &dyn Store,
+        standings: &Standings,
+        jobs: &[Job],
+        now_ms: u64,
+    ) -> Result<Self, StoreError> {
+        let mut users = HashSet::new();
+        let mut pairs = HashSet::new();
+        let mut positions = Vec::new();
+        for job in jobs {
+            let sender = &job.origin.user;
+            users.insert(sender.clone());
+            if let Some(peer) = peer(&job.conversation, sender) {
+                pairs.insert((peer, sender.clone()));
+            }
+            if let Ask::Recall { seq, .. } = job.ask {
+                positions.push((job.conversation.clone(), seq));
+            }
+        }
+        let standing = standings.of(store, &users, &pairs, now_ms).await?;
+        let entries = match positions.is_empty() {
+            true => Vec::new(),
+            false => store.entries(&positions).await?,
+        };
+        let targets = positions
+            .into_iter()
+            .zip(entries)
+            .filter_map(|(position, entry)| Some((position, entry?)))
+            .collect();
+        Ok(Self { standing, targets })
+    }
+}
+
+/// The other party of a private conversation.
+pub(super) fn peer(conversation: &ConversationId, user: &UserId) -> Option<UserId> {
+    match conversation.kind() {
+        ConversationKind::Private(first, second) => {
+            Some(if first == *user { second } else { first })
+        }
+        ConversationKind::Group(_) => None,
+    }
+}
+
+/// Lets the job pass or says why not.
+pub(super) fn check(
+    job: &Job,
+    facts: &Facts,
+    groups: &Groups,
+    recall_window_ms: u64,
+    now_ms: u64,
+) -> Result<Passed, Refusal> {
+    let sender = &job.origin.user;
+    check_standing(job, &facts.standing)?;
+    let group = groups.of(&job.conversation);
+    let founds = matches!(
+        &job.ask,
+        Ask::Group { command, .. } if command.founds()
+    );
+    if job.conversation.is_group() && !founds {
+        check_member(group, sender)?;
+    }
+    match &job.ask {
+        Ask::Send {
+            client_msg_id,
+            content_type,
+            body,
+            ..
+        } => Ok(Passed::Store(vec![(
+            *client_msg_id,
+            Content::Message {
+                content_type: *content_type,
+                body: body.clone(),
+            },
+        )])),
+        Ask::Recall { client_msg_id, seq } => {
+            let target = facts.targets.get(&(job.conversation.clone(), *seq));
+            let membership = group.and_then(|group| group.membership(sender));
+            recall::check(sender, target, membership, recall_window_ms, now_ms)?;
+            Ok(Passed::Store(vec![(
+                *client_msg_id,
+                Content::Recall { seq: *seq },
+            )]))
+        }
+        Ask::Group {
+            command_id,
+            command,
+        } => Ok(Passed::Store(command.entries(
+            sender,
+            *command_id,
+            group,
+        )?)),
+        Ask::Typing => {
+            let notice = Body::TypingNotice(packet::TypingNotice {
+                conversation_id: job.conversation.as_str().to_owned(),
+                user_id: sender.as_str().to_owned(),
+            });
+            let mut users = audience(job, group);
+            users.retain(|user| user != sender);
+            Ok(Passed::Tell(unasked(notice), users))
+        }
+        Ask::Ephemeral { content_type, body } => {
+            let message = ephemeral(job, *content_type, body.clone(), now_ms);
+            Ok(Passed::Tell(unasked(message), audience(job, group)))
+        }
+    }
+}
+
+fn check_standing(job: &Job, standing: &Standing) -> Result<(), Refusal> {
+    let sender = &job.origin.user;
+    match standing.status(sender) {
+        Some(UserStatus::Normal) => {}
+        // Who is muted may still go.
+        Some(UserStatus::Muted) if matches!(&job.ask, Ask::Group { command, .. } if command.leaves()) =>
+            {}
+        Some(UserStatus::Muted) => {
+            return Err(Refusal::new(ErrorCode::Muted, "you are muted"));
+        }
+        Some(UserStatus::Banned) => {
+            return Err(Refusal::new(ErrorCode::Banned, "you are banned"));
+        }
+        None => {
+            return Err(Refusal::new(
+                ErrorCode::UnknownUser,
+                "the sender does not exist",
+            ));
+        }
+    }
+    let recalls = matches!(job.ask, Ask::Recall { .. });
+    match peer(&job.conversation, sender) {
+        // Taking back what was said before the block stays possible.
+        Some(peer) if !recalls && standing.is_blocked(&peer, sender) => Err(Refusal::new(
+            ErrorCode::Blocked,
+            "the recipient takes no messages from you",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn check_member(group: Option<&Group>, sender: &UserId) -> Result<(), Refusal> {
+    let group = group
+        .ok_or_else(|| Refusal::new(ErrorCode::UnknownConversation, "there is no such group"))?;
+    match group.membership(sender) {
+        Some(_) => Ok(()),
+        None => Err(Refusal::new(
+            ErrorCode::NotAMember,
+            "you are not in this group",
+        )),
+    }
+}
+
+/// Everybody in the conversation, the sender too.
+fn audience(job: &Job, group: Option<&Group>) -> Vec<UserId> {
+    match (job.conversation.kind(), group) {
+        (ConversationKind::Private(first, second), _) => vec![first, second],
+        (ConversationKind::Group(_), Some(group)) => group
+            .roster()
+            .iter()
+            .map(|(user, _)| user.clone())
+            .collect(),
+        (ConversationKind::Group(_), None) => Vec::new(),
+    }
+}
+
+fn ephemeral(job: &Job, content_type: packet::ContentType, body: Bytes, now_ms: u64) -> Body {
+    Body::EphemeralMessage(packet::EphemeralMessage {
+        conversation_id: job.conversation.as_str().to_owned(),
+        sender: job.origin.user.as_str().to_owned(),
+        server_time_ms: now_ms,
+        content_type: content_type.into(),
+        body,
+    })
+}
+
+fn unasked(body: Body) -> Bytes {
+    let packet = Packet {
+        id: 0,
+        body: Some(body),
+    };
+    packet.encode_to_vec().into()
+}

@@ -1,0 +1,75 @@
+//! The owner of one partition: a lease on its stream, then an epoch from the
+//! store, then batch after batch. Whatever goes wrong, its state is thrown away
+//! and it starts over; the bus hands it what was not acknowledged.
+
+use std::sync::Arc;
+
+use sluice_bus::Stream;
+use sluice_protocol::Partition;
+use sluice_store::StoreError;
+use tokio_util::sync::CancellationToken;
+
+use super::desk::Desk;
+use crate::{consumer::Backoff, error::WorkError, node::Node};
+
+/// How an owner goes on after a failure.
+#[derive(Debug, Default)]
+struct Caution {
+    backoff: Backoff,
+    /// The store called something damaged: go entry by entry to find which.
+    one_by_one: bool,
+}
+
+/// Owns the partition whenever it can, until shutdown; a batch begun is finished.
+pub(crate) async fn own(node: Arc<Node>, partition: Partition, shutdown: CancellationToken) {
+    let mut caution = Caution::default();
+    while let Err(error) = serve(&node, partition, &mut caution, &shutdown).await {
+        metrics::counter!("sluice_work_failures_total", "role" => "message", "why" => error.label())
+            .increment(1);
+        tracing::warn!(%partition, %error, "the partition's owner starts over");
+        caution.one_by_one = matches!(error, WorkError::Store(StoreError::Damaged(_)));
+        if !caution.backoff.wait(&shutdown).await {
+            return;
+        }
+    }
+}
+
+/// One ownership: returns at shutdown, fails when it can't go on.
+async fn serve(
+    node: &Arc<Node>,
+    partition: Partition,
+    caution: &mut Caution,
+    shutdown: &CancellationToken,
+) -> Result<(), WorkError> {
+    let stream = Stream::Message(partition);
+    let name = node.name("message");
+    let mut reader = tokio::select! {
+        reader = node.bus.own(&stream, &name) => reader?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    // After the lease, so that of two owners the one with the stream has the
+    // newer epoch and the other's commits fail.
+    let epoch = node.store.take_partition(partition).await?;
+    let mut desk = Desk::new(node.clone(), partition, epoch);
+    loop {
+        let max_entries = match caution.one_by_one {
+            true => 1,
+            false => node.config.message_batch_max_entries,
+        };
+        let batch = tokio::select! {
+            batch = reader.read(max_entries) => batch?,
+            () = shutdown.cancelled() => return Ok(()),
+        };
+        let ids: Vec<_> = batch.entries.iter().map(|entry| entry.id).collect();
+        match desk.work(&batch.entries).await {
+            Err(WorkError::Store(StoreError::Damaged(_))) if caution.one_by_one => {
+                // This very entry can't be worked on, today or tomorrow.
+                desk.set_aside(&batch.entries).await;
+                desk = Desk::new(node.clone(), partition, epoch);
+            }
+            worked => worked?,
+        }
+        reader.ack(&ids).await?;
+        caution.backoff.reset();
+    }
+}

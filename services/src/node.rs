@@ -1,0 +1,30 @@
+//! What all tasks of one service process share.
+
+use std::sync::Arc;
+
+use sluice_bus::{Bus, Directory, NodeName};
+use sluice_protocol::WorkerId;
+use sluice_store::Store;
+
+use crate::{Config, Snowflake, downlink::Downlink, standing::Standings};
+
+/// Ports, settings and shared state; held in an `Arc` by every task.
+pub(crate) struct Node {
+    pub(crate) config: Config,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) downlink: Downlink,
+    pub(crate) snowflake: Snowflake,
+    pub(crate) standings: Standings,
+    /// Partitions of the conversation space.
+    pub(crate) partitions: u16,
+    pub(crate) worker: WorkerId,
+}
+
+impl Node {
+    /// This process as a consumer, in one of its roles.
+    pub(crate) fn name(&self, role: &str) -> NodeName {
+        NodeName(format!("{role}-{}", self.worker))
+    }
+}

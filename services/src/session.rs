@@ -1,0 +1,293 @@
+//! Sessions: proofs of identity against the store, binds in the directory,
+//! kicks for whom a newer login replaces.
+//!
+//! A logout or ban that runs beside a login must not miss it. So a user's token
+//! epoch is read before the session is opened and again after it is bound: who
+//! revokes does so first and looks up routes then, and one of the two sees the
+//! other.
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use hashbrown::{HashMap, HashSet};
+use sha2::{Digest, Sha256};
+use sluice_bus::{Bind, BindOutcome, BusEntry, BusError, Route};
+use sluice_protocol::{
+    ConnectionId, DeviceId, Refusal, UserId,
+    envelope::{self, SessionOpened, SessionRefused, delivery::Body},
+    packet::{CloseReason, ErrorCode},
+};
+use sluice_store::{
+    SessionOpening, SessionOutcome, SessionProof, SessionRefusal, Store, StoreError, UserStatus,
+};
+
+use crate::{
+    clock,
+    consumer::{Work, count_poison},
+    downlink::Outbox,
+    error::WorkError,
+    node::Node,
+    origin::{Origin, Unreadable, Uplink},
+};
+
+const RESUME_TOKEN_BYTES: usize = 32;
+
+/// The consumer of `up:session`.
+pub(crate) struct Sessions;
+
+/// A device that wants in, or to stay.
+struct Login {
+    origin: Origin,
+    device: DeviceId,
+    connection: ConnectionId,
+    platform: i32,
+    proof: SessionProof,
+    refresh: bool,
+    /// Told to the device; the store gets its hash.
+    resume_token: [u8; RESUME_TOKEN_BYTES],
+}
+
+/// A session that the store has opened.
+struct Opened<'l> {
+    login: &'l Login,
+    inbox_seq: u64,
+    expires_ms: u64,
+    number: u64,
+}
+
+enum Entry {
+    Login(Login),
+    Logout { user: UserId, device: DeviceId },
+    Nothing,
+}
+
+// === impl Sessions ===
+
+#[async_trait]
+impl Work for Sessions {
+    const ROLE: &'static str = "session";
+
+    async fn work(&self, node: &Node, entries: Vec<BusEntry>) -> Result<(), WorkError> {
+        let mut logins = Vec::with_capacity(entries.len());
+        for entry in entries {
+            match parse(entry) {
+                Ok(Entry::Login(login)) => logins.push(login),
+                Ok(Entry::Logout { user, device }) => {
+                    node.store.forget_device(&user, &device).await?;
+                }
+                Ok(Entry::Nothing) => {}
+                Err(error) => count_poison(Self::ROLE, &error),
+            }
+        }
+        let mut outbox = Outbox::default();
+        open(node, &logins, &mut outbox).await?;
+        node.downlink.emit(outbox).await;
+        Ok(())
+    }
+}
+
+fn parse(entry: BusEntry) -> Result<Entry, Unreadable> {
+    let missing = |what: &str| Unreadable(format!("{what} is missing"));
+    let uplink = Uplink::decode(entry.payload)?;
+    let origin = uplink.origin.ok_or_else(|| missing("origin"))?;
+    let device = origin.device.clone().ok_or_else(|| missing("device_id"))?;
+    match uplink.body {
+        envelope::up::Body::OpenSession(open) => {
+            let proof = match open.claims {
+                Some(claims) => SessionProof::Token {
+                    token_epoch: claims.token_epoch,
+                    expires_ms: claims.expires_ms,
+                },
+                None => SessionProof::Resume {
+                    hash: Sha256::digest(&open.resume_token).into(),
+                },
+            };
+            let connection = origin.connection.ok_or_else(|| missing("connection_id"))?;
+            Ok(Entry::Login(Login {
+                origin,
+                device,
+                connection,
+                platform: open.platform,
+                proof,
+                refresh: open.refresh,
+                resume_token: rand::random(),
+            }))
+        }
+        envelope::up::Body::CloseSession(close) if close.forget_resume_token => Ok(Entry::Logout {
+            user: origin.user,
+            device,
+        }),
+        // The gateway has unbound the device by itself.
+        envelope::up::Body::CloseSession(_) => Ok(Entry::Nothing),
+        _ => Err(Unreadable("an entry of another service".into())),
+    }
+}
+
+async fn open(node: &Node, logins: &[Login], outbox: &mut Outbox) -> Result<(), WorkError> {
+    if logins.is_empty() {
+        return Ok(());
+    }
+    let users: Vec<UserId> = logins
+        .iter()
+        .map(|login| login.origin.user.clone())
+        .collect::<HashSet<_>>()
+        .into_iter()
+        .collect();
+    let epochs_before = epochs(&*node.store, &users).await?;
+    let now_ms = clock::now_ms();
+    let openings = logins.iter().map(|login| login.opening(now_ms)).collect();
+    let outcomes = node.store.open_sessions(openings).await?;
+
+    let mut opened = Vec::with_capacity(logins.len());
+    for (login, outcome) in logins.iter().zip(outcomes) {
+        match outcome {
+            SessionOutcome::Opened {
+                inbox_seq,
+                expires_ms,
+                login: number,
+            } => opened.push(Opened {
+                login,
+                inbox_seq: inbox_seq.0,
+                expires_ms,
+                number,
+            }),
+            SessionOutcome::Refused(refusal) => refuse(outbox, login, &session_refusal(refusal)),
+        }
+    }
+    let bound = join_all(opened.iter().map(|session| bind(node, session))).await;
+    let epochs_after = epochs(&*node.store, &users).await?;
+    for (session, bound) in opened.iter().zip(bound) {
+        let login = session.login;
+        let user = &login.origin.user;
+        if epochs_before.get(user) != epochs_after.get(user) {
+            node.directory
+                .unbind(user, &login.device, login.connection)
+                .await?;
+            refuse(outbox, login, &session_refusal(SessionRefusal::Revoked));
+            continue;
+        }
+        match bound? {
+            Ok(replaced) => {
+                let reason = CloseReason::Replaced;
+                outbox.kick(
+                    user,
+                    replaced.iter(),
+                    reason,
+                    "a newer login took this place",
+                );
+                outbox.tell(&login.origin, session.answer());
+                metrics::counter!("sluice_sessions_opened_total").increment(1);
+            }
+            Err(refusal) => refuse(outbox, login, &refusal),
+        }
+    }
+    Ok(())
+}
+
+/// Token epochs of those who exist and are not banned.
+async fn epochs(store: &dyn Store, users: &[UserId]) -> Result<HashMap<UserId, u64>, StoreError> {
+    let found = store.users(users).await?.into_iter().flatten();
+    Ok(found
+        .filter(|user| user.status != UserStatus::Banned)
+        .map(|user| (user.id, user.token_epoch))
+        .collect())
+}
+
+/// Returns the connections whose place this one has taken.
+async fn bind(node: &Node, session: &Opened<'_>) -> Result<Result<Vec<Route>, Refusal>, BusError> {
+    let login = session.login;
+    if login.refresh {
+        return Ok(Ok(Vec::new()));
+    }
+    let bind = Bind {
+        user: login.origin.user.clone(),
+        route: Route {
+            device: login.device.clone(),
+            platform: login.platform,
+            connection: login.connection,
+        },
+        login: session.number,
+    };
+    let policy = node.config.device_policy.into();
+    let outcome = node
+        .directory
+        .bind(bind, policy, node.config.devices_max)
+        .await?;
+    Ok(match outcome {
+        BindOutcome::Bound { mut replaced } => {
+            // A repeated entry finds its own first bind.
+            replaced.retain(|route| route.connection != login.connection);
+            Ok(replaced)
+        }
+        BindOutcome::TooManyDevices => Err(Refusal::new(
+            ErrorCode::TooManyDevices,
+            format!(
+                "{} devices are connected already; log one of them out",
+                node.config.devices_max
+            ),
+        )),
+        BindOutcome::Stale => Err(Refusal::new(
+            ErrorCode::Replayed,
+            "a later login of this device is in place",
+        )),
+    })
+}
+
+fn refuse(outbox: &mut Outbox, login: &Login, refusal: &Refusal) {
+    metrics::counter!("sluice_refusals_total", "code" => refusal.label()).increment(1);
+    let refused = SessionRefused {
+        request_id: login.origin.request_id,
+        code: refusal.code.into(),
+        reason: refusal.reason.to_string(),
+    };
+    outbox.tell(&login.origin, Body::SessionRefused(refused));
+}
+
+fn session_refusal(refusal: SessionRefusal) -> Refusal {
+    match refusal {
+        SessionRefusal::UnknownUser => {
+            Refusal::new(ErrorCode::UnknownUser, "there is no such user")
+        }
+        SessionRefusal::Revoked => Refusal::new(
+            ErrorCode::TokenRevoked,
+            "the token was revoked; log in again",
+        ),
+        SessionRefusal::Banned => Refusal::new(ErrorCode::Banned, "you are banned"),
+        SessionRefusal::BadResumeToken => Refusal::new(
+            ErrorCode::BadResumeToken,
+            "the resume token is unknown, spent, expired or another device's; log in with a token",
+        ),
+    }
+}
+
+// === impl Login ===
+
+impl Login {
+    fn opening(&self, now_ms: u64) -> SessionOpening {
+        SessionOpening {
+            user: self.origin.user.clone(),
+            device: self.device.clone(),
+            platform: self.platform,
+            proof: self.proof.clone(),
+            new_resume_hash: Sha256::digest(self.resume_token).into(),
+            now_ms,
+        }
+    }
+}
+
+// === impl Opened ===
+
+impl Opened<'_> {
+    fn answer(&self) -> Body {
+        Body::SessionOpened(SessionOpened {
+            request_id: self.login.origin.request_id,
+            resume_token: self.login.resume_token.to_vec().into(),
+            resume_token_expires_ms: self.expires_ms,
+            session_expires_ms: self.expires_ms,
+            inbox_seq: self.inbox_seq,
+            login: match self.login.refresh {
+                true => 0,
+                false => self.number,
+            },
+        })
+    }
+}
