@@ -43,6 +43,7 @@
 //! in, packets, events and deadlines come out. One tokio task a client (`driver`) connects it to a
 //! socket (`link`), the local state and the application's channels.
 
+mod api;
 mod builder;
 mod client;
 mod command;
@@ -56,6 +57,7 @@ mod session;
 mod state;
 mod token;
 
+pub use api::{ApiError, HttpApi, Login};
 pub use builder::Builder;
 pub use client::{Client, EventStream, PendingSend};
 pub use endpoint::{Endpoint, Transport};

@@ -5,5 +5,6 @@
 #[path = "../model/mod.rs"]
 mod model;
 
+mod http;
 mod messages;
 mod server;

@@ -1,0 +1,305 @@
+//! The HTTP side: accounts, tokens, blocks and groups.
+//!
+//! Everything else goes over the session. An [`HttpApi`] is cheap to clone and
+//! shares its connections; many clients of one process should share one.
+
+use std::time::Duration;
+
+use reqwest::{Method, RequestBuilder, Response, Url};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sluice_protocol::{ConversationId, UserId};
+
+use crate::{TokenError, TokenSource};
+
+/// A call that takes longer than this fails.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A server's HTTP API.
+#[derive(Debug, Clone)]
+pub struct HttpApi {
+    http: reqwest::Client,
+    base: Url,
+}
+
+/// A login token and when it ends.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+pub struct Login {
+    /// A JWT, for [`crate::Builder::token`] and the calls here.
+    pub token: String,
+    /// In Unix milliseconds by the server's clock.
+    pub expires_ms: u64,
+}
+
+/// A call that didn't succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The server's answer is no.
+    #[error("{status} {code}: {reason}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// Machine-readable: `unknown_user`, `bad_credentials`, …
+        code: String,
+        /// For people.
+        reason: String,
+        /// Trying again makes sense after this many seconds, if at all.
+        retry_after_s: Option<u32>,
+    },
+    /// No answer, or none that is one.
+    #[error("{0}")]
+    Http(#[from] reqwest::Error),
+    /// Not the address of an HTTP server.
+    #[error("{0:?} is no http:// address")]
+    BadAddress(String),
+    /// The answer is not what was asked for.
+    #[error("the server's answer does not fit the question")]
+    BadAnswer,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ErrorBody {
+    code: String,
+    reason: String,
+}
+
+#[derive(Serialize)]
+struct Registration<'a> {
+    user_id: &'a str,
+    password: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    username: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct NewGroup<'a> {
+    name: &'a str,
+    members: Vec<&'a str>,
+}
+
+#[derive(Deserialize)]
+struct Group {
+    conversation_id: String,
+}
+
+#[derive(Serialize)]
+struct Members<'a> {
+    users: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Nothing {}
+
+// === impl HttpApi ===
+
+impl HttpApi {
+    /// The API at `http://host:port` (or just `host:port`).
+    ///
+    /// # Errors
+    /// [`ApiError::BadAddress`]; the system gives no HTTP client.
+    pub fn new(address: &str) -> Result<Self, ApiError> {
+        let bad = || ApiError::BadAddress(address.to_owned());
+        let url = if address.contains("://") {
+            address.to_owned()
+        } else {
+            format!("http://{address}")
+        };
+        let base = Url::parse(&url).map_err(|_| bad())?;
+        if base.cannot_be_a_base() || base.host().is_none() {
+            return Err(bad());
+        }
+        Ok(Self {
+            http: reqwest::Client::builder().timeout(TIMEOUT).build()?,
+            base,
+        })
+    }
+
+    /// Makes an account.
+    ///
+    /// # Errors
+    /// Refused with `user_exists`, `bad_request`; see [`ApiError`].
+    pub async fn register(
+        &self,
+        user: &UserId,
+        password: &str,
+        username: Option<&str>,
+    ) -> Result<(), ApiError> {
+        let body = Registration {
+            user_id: user.as_str(),
+            password,
+            username,
+        };
+        let request = self.request(Method::POST, &["users", "register"]);
+        done(request.json(&body)).await
+    }
+
+    /// Gets a token for a password.
+    ///
+    /// # Errors
+    /// Refused with `bad_credentials`, `banned`, `rate_limited`; see [`ApiError`].
+    pub async fn login(&self, user: &UserId, password: &str) -> Result<Login, ApiError> {
+        let body = Registration {
+            user_id: user.as_str(),
+            password,
+            username: None,
+        };
+        let request = self.request(Method::POST, &["users", "login"]);
+        answer(request.json(&body)).await
+    }
+
+    /// Gets a fresh token for one that hasn't ended.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn refresh(&self, token: &str) -> Result<Login, ApiError> {
+        let request = self.request(Method::POST, &["users", "refresh"]);
+        answer(request.bearer_auth(token)).await
+    }
+
+    /// Ends all sessions and tokens of the user.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn logout(&self, token: &str, user: &UserId) -> Result<(), ApiError> {
+        let request = self.request(Method::GET, &["users", "logout", user.as_str()]);
+        done(request.bearer_auth(token)).await
+    }
+
+    /// Stops messages between the user and another.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn block(&self, token: &str, user: &UserId, other: &UserId) -> Result<(), ApiError> {
+        let path = ["users", user.as_str(), "blocks", other.as_str()];
+        done(self.request(Method::PUT, &path).bearer_auth(token)).await
+    }
+
+    /// The inverse of [`HttpApi::block`].
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn unblock(
+        &self,
+        token: &str,
+        user: &UserId,
+        other: &UserId,
+    ) -> Result<(), ApiError> {
+        let path = ["users", user.as_str(), "blocks", other.as_str()];
+        done(self.request(Method::DELETE, &path).bearer_auth(token)).await
+    }
+
+    /// Founds a group of the token's user and these.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn create_group(
+        &self,
+        token: &str,
+        name: &str,
+        members: &[UserId],
+    ) -> Result<ConversationId, ApiError> {
+        let request = self.request(Method::POST, &["groups"]);
+        let request = request.bearer_auth(token).json(&NewGroup {
+            name,
+            members: members.iter().map(UserId::as_str).collect(),
+        });
+        let group: Group = answer(request).await?;
+        ConversationId::parse(&group.conversation_id).map_err(|_| ApiError::BadAnswer)
+    }
+
+    /// Takes users into a group.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn add_members(
+        &self,
+        token: &str,
+        group: &ConversationId,
+        users: &[UserId],
+    ) -> Result<(), ApiError> {
+        let request = self.request(Method::POST, &["groups", group.as_str(), "members"]);
+        let users = users.iter().map(UserId::as_str).collect();
+        done(request.bearer_auth(token).json(&Members { users })).await
+    }
+
+    /// Takes a user out of a group.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn remove_member(
+        &self,
+        token: &str,
+        group: &ConversationId,
+        user: &UserId,
+    ) -> Result<(), ApiError> {
+        let path = ["groups", group.as_str(), "members", user.as_str()];
+        done(self.request(Method::DELETE, &path).bearer_auth(token)).await
+    }
+
+    /// Leaves a group.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn leave_group(&self, token: &str, group: &ConversationId) -> Result<(), ApiError> {
+        let request = self.request(Method::POST, &["groups", group.as_str(), "leave"]);
+        done(request.bearer_auth(token).json(&Nothing {})).await
+    }
+
+    /// A source that logs in anew for each token.
+    pub fn token_source(&self, user: UserId, password: String) -> TokenSource {
+        let api = self.clone();
+        TokenSource::from_fn(move || {
+            let (api, user, password) = (api.clone(), user.clone(), password.clone());
+            async move {
+                let login = api.login(&user, &password).await;
+                login
+                    .map(|it| it.token)
+                    .map_err(|error| TokenError(error.to_string()))
+            }
+        })
+    }
+
+    fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
+        let mut url = self.base.clone();
+        // Names may hold any character; each becomes one segment. The base was
+        // checked to have a path.
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        self.http.request(method, url)
+    }
+}
+
+async fn done(request: RequestBuilder) -> Result<(), ApiError> {
+    checked(request.send().await?).await.map(drop)
+}
+
+async fn answer<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, ApiError> {
+    Ok(checked(request.send().await?).await?.json().await?)
+}
+
+async fn checked(response: Response) -> Result<Response, ApiError> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let retry_after = response.headers().get(reqwest::header::RETRY_AFTER);
+    let retry_after_s = retry_after.and_then(|it| it.to_str().ok()?.parse().ok());
+    // A proxy between may answer with anything; the status says enough then.
+    let body: ErrorBody = response.json().await.unwrap_or_default();
+    Err(ApiError::Refused {
+        status: status.as_u16(),
+        code: body.code,
+        reason: body.reason,
+        retry_after_s,
+    })
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // A token is a secret.
+        f.debug_struct("Login")
+            .field("expires_ms", &self.expires_ms)
+            .finish_non_exhaustive()
+    }
+}
