@@ -15,8 +15,8 @@ mod user;
 
 use async_trait::async_trait;
 use sluice_protocol::{
-    ConversationId, DeviceId, Incarnation, LayoutEpoch, Partition, PartitionEpoch, Seq, UserId,
-    UserSeq, WorkerId,
+    ClientMsgId, ConversationId, DeviceId, Incarnation, LayoutEpoch, Partition, PartitionEpoch,
+    Seq, UserId, UserSeq, WorkerId,
 };
 
 pub use content::Content;
@@ -70,6 +70,14 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Fenced`]: another owner took the partition. On any error
     /// the caller must throw away what it believed of the partition.
     async fn commit(&self, commit: Commit) -> Result<Vec<Outcome>, StoreError>;
+
+    /// What [`Store::commit`] first answered to each (conversation, sender,
+    /// client message id); `None` for what isn't stored. For repeats that would
+    /// fail today's checks, such as the retry of somebody who has left since.
+    async fn first_answers(
+        &self,
+        sent: &[(ConversationId, UserId, ClientMsgId)],
+    ) -> Result<Vec<Option<Stored>>, StoreError>;
 
     /// Raises cursors, never lowers them; clamps to the log's end. Returns for
     /// each the new value if it rose (`None`: it didn't, or no such membership).

@@ -43,8 +43,11 @@ struct Plan {
 #[derive(Default)]
 struct Findings {
     announcements: Vec<Announcement>,
-    /// Entries stored before this batch, to be read back and told again.
+    /// Entries stored before this batch, to be read back and told again, each
+    /// with its job's place in the round.
     repeats: Vec<(Stored, usize)>,
+    /// Jobs that failed the checks, with why.
+    failed: Vec<(usize, Refusal)>,
 }
 
 // === impl Desk ===
@@ -140,12 +143,45 @@ impl Desk {
                     audience: Audience::Users(users),
                     except: job.origin.connection,
                 }),
-                Err(refusal) => refuse(outbox, job, &refusal, now_ms),
+                Err(refusal) => findings.failed.push((place, refusal)),
             }
         }
+        self.forgive_repeats(&jobs, &mut findings, outbox).await?;
         self.settle(&jobs, plan, &mut findings, outbox).await?;
         self.read_back(&jobs, &mut findings).await?;
         fan_out::announce(&*node.directory, findings.announcements, outbox).await?;
+        Ok(())
+    }
+
+    /// Refuses what failed the checks, but answers again what was stored when
+    /// it passed them: the sender may have left, or been muted, since.
+    async fn forgive_repeats(
+        &self,
+        jobs: &[Job],
+        findings: &mut Findings,
+        outbox: &mut Outbox,
+    ) -> Result<(), WorkError> {
+        let failed = std::mem::take(&mut findings.failed);
+        let failed: Vec<_> = failed
+            .into_iter()
+            .filter_map(|(place, refusal)| Some((place, jobs.get(place)?, refusal)))
+            .collect();
+        let keys: Vec<_> = failed.iter().filter_map(|(_, job, _)| job.key()).collect();
+        let mut answers = match keys.is_empty() {
+            true => Vec::new(),
+            false => self.node.store.first_answers(&keys).await?,
+        }
+        .into_iter();
+        for (place, job, refusal) in &failed {
+            let before = job.key().and_then(|_| answers.next().flatten());
+            match before {
+                Some(stored) => {
+                    outbox.answer(&job.origin, send_ack(job, &stored));
+                    findings.repeats.push((stored, *place));
+                }
+                None => refuse(outbox, job, refusal, clock::now_ms()),
+            }
+        }
         Ok(())
     }
 

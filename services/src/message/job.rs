@@ -91,6 +91,12 @@ impl Job {
         }
     }
 
+    /// What the store knows it by, if it will be stored.
+    pub(super) fn key(&self) -> Option<(ConversationId, UserId, ClientMsgId)> {
+        let id = self.client_msg_id()?;
+        Some((self.conversation.clone(), self.origin.user.clone(), id))
+    }
+
     /// The same as it stands in an answer; empty where there is none.
     pub(super) fn client_msg_id_bytes(&self) -> Bytes {
         self.client_msg_id()

@@ -20,6 +20,7 @@ mod memory;
 mod pulls;
 mod readers;
 mod schema;
+mod sent;
 mod sessions;
 mod users;
 mod writer;
@@ -28,8 +29,8 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use sluice_protocol::{
-    ConversationId, DeviceId, Incarnation, LayoutEpoch, Partition, PartitionEpoch, Seq, UserId,
-    UserSeq, WorkerId,
+    ClientMsgId, ConversationId, DeviceId, Incarnation, LayoutEpoch, Partition, PartitionEpoch,
+    Seq, UserId, UserSeq, WorkerId,
 };
 
 pub use config::SqliteConfig;
@@ -38,7 +39,7 @@ use self::{folder::DataFolder, readers::Readers, writer::Writer};
 use crate::{
     Commit, Conversation, ConversationPage, ConversationRow, CursorAdvance, Heads, InboxPage,
     ListCursor, NewUser, Outcome, PageLimit, Range, SessionOpening, SessionOutcome, Store,
-    StoreError, StoredEntry, User, UserStatus,
+    StoreError, Stored, StoredEntry, User, UserStatus,
 };
 
 /// A [`Store`] in a folder of this machine, for one process at a time.
@@ -109,6 +110,13 @@ impl Store for SqliteStore {
         advances: Vec<CursorAdvance>,
     ) -> Result<Vec<Option<Seq>>, StoreError> {
         self.writer.write(cursors::AdvanceCursors(advances)).await
+    }
+
+    async fn first_answers(
+        &self,
+        sent: &[(ConversationId, UserId, ClientMsgId)],
+    ) -> Result<Vec<Option<Stored>>, StoreError> {
+        self.readers.read(sent::FirstAnswers(sent.to_vec())).await
     }
 
     async fn entries(

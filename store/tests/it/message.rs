@@ -204,3 +204,21 @@ async fn a_recall_wipes_the_body_and_is_an_entry_of_its_own() {
         Outcome::Duplicate(_)
     ));
 }
+
+#[tokio::test]
+async fn first_answers_are_found_by_the_senders_name_for_them() {
+    let bench = Bench::with_users(&["alice", "bob"]).await;
+    let entry = say(&pair("alice", "bob"), "alice", "once");
+    let stored = bench.stored(entry.clone()).await;
+    let key = |sender: &str, id| (entry.conversation.clone(), user(sender), id);
+    let answers = bench
+        .store
+        .first_answers(&[
+            key("bob", entry.client_msg_id),
+            key("alice", entry.client_msg_id),
+            key("nobody", entry.client_msg_id),
+        ])
+        .await
+        .unwrap();
+    assert_eq!(answers, vec![None, Some(stored), None]);
+}
