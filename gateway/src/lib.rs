@@ -1,1 +1,61 @@
-//! Event loops, channels, pipeline and lanes: the only room that accepts client sockets.
+//! Event loops, channels, pipeline and lanes: the only room that accepts client
+//! sockets.
+//!
+//! The road of a packet, file by file:
+//!
+//! ```text
+//! listener ─▶ event_loop ─▶ connection (read, decode) ─▶ pipeline ─▶ handlers/* ─▶ lane ─▶ bus
+//! bus ─▶ downlink ─▶ mailbox ─▶ event_loop ─▶ delivery ─▶ push_window, output ─▶ connection (write)
+//! ```
+//!
+//! An event loop is a thread with its own poll, listeners, connections and
+//! timers; a channel is touched by its own loop only, so nothing on this
+//! road is locked. Tokio runs what is off it: lanes' writers, the reader of the
+//! down stream, the directory, admin HTTP.
+//!
+//! What is absent: a map from users to connections (a delivery names slot,
+//! generation and user), a task or a buffer a connection, an unbounded queue.
+
+mod ack_tally;
+mod address_limits;
+mod admin;
+mod channel;
+mod clock;
+pub mod config;
+mod connection;
+mod context;
+mod deadlines;
+mod delivery;
+mod downlink;
+mod drain;
+mod event_loop;
+mod farewell;
+mod gateway;
+mod handlers;
+mod lane;
+mod ledger;
+mod listener;
+mod mailbox;
+mod metrics;
+mod output;
+mod pipeline;
+mod push_window;
+mod rate;
+mod registration;
+mod replay;
+mod requests;
+mod rtt;
+mod shared;
+mod slab;
+mod token;
+mod workbench;
+
+pub use channel::Phase;
+pub use clock::Now;
+pub use config::Config;
+pub use context::ChannelContext;
+pub use farewell::Farewell;
+pub use gateway::{BoundAddresses, Gateway, GatewayParts, StartError};
+pub use metrics::install as install_metrics;
+pub use pipeline::{Flow, Handler, Outbound, Pipeline};
+pub use token::{KeyError, TokenVerifier, VerifiedToken};

@@ -1,0 +1,223 @@
+//! Admin HTTP, meant for loopback: `/healthz`, `/readyz`, `/metrics`,
+//! `/admin/connections`.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use axum::{
+    Json, Router,
+    extract::{Query, Request, State},
+    http::{StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde::{Deserialize, Serialize};
+use tokio::{net::TcpListener, sync::oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    connection::Connection,
+    ledger::Ledger,
+    mailbox::{Mail, Mailbox, RowOrder},
+    workbench::Workbench,
+};
+
+/// What the routes look at.
+#[derive(Clone)]
+pub(crate) struct Admin {
+    pub(crate) loops: Arc<[Mailbox]>,
+    /// False while the gateway drains.
+    pub(crate) ready: Arc<AtomicBool>,
+    /// Empty: nobody is asked for one.
+    pub(crate) token: Arc<str>,
+    pub(crate) metrics: &'static PrometheusHandle,
+}
+
+/// One line of `/admin/connections`.
+#[derive(Debug, Serialize)]
+pub(crate) struct ConnectionRow {
+    connection: String,
+    user: Option<String>,
+    device: Option<String>,
+    peer: SocketAddr,
+    transport: &'static str,
+    phase: &'static str,
+    age_ms: u64,
+    silent_ms: u64,
+    read_bytes: u64,
+    written_bytes: u64,
+    output_bytes: usize,
+    unacked_pushes: usize,
+    dropped_pushes: u32,
+    pending_requests: usize,
+    rtt_ms: Option<u32>,
+    memory_bytes: usize,
+    memory: Ledger,
+}
+
+#[derive(Debug, Deserialize)]
+struct PageQuery {
+    #[serde(default)]
+    sort: RowOrder,
+    #[serde(default)]
+    offset: usize,
+    #[serde(default = "page_default")]
+    limit: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Page {
+    total: usize,
+    offset: usize,
+    connections: Vec<ConnectionRow>,
+}
+
+const PAGE_MAX: usize = 1_000;
+/// How deep one may page: each loop sorts and hands over so many rows.
+const DEPTH_MAX: usize = 100_000;
+
+const fn page_default() -> usize {
+    100
+}
+
+// === impl Admin ===
+
+impl Admin {
+    /// Serves until shutdown.
+    pub(crate) async fn serve(self, listener: TcpListener, shutdown: CancellationToken) {
+        let guarded = Router::new()
+            .route("/metrics", get(metrics))
+            .route("/admin/connections", get(connections))
+            .layer(middleware::from_fn_with_state(self.clone(), authorize));
+        let router = Router::new()
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/readyz", get(readyz))
+            .merge(guarded)
+            .with_state(self);
+        let ended = shutdown.cancelled_owned();
+        let server = axum::serve(listener, router).with_graceful_shutdown(ended);
+        if let Err(error) = server.await {
+            tracing::error!(%error, "the admin server has failed");
+        }
+    }
+}
+
+async fn authorize(State(admin): State<Admin>, request: Request, next: Next) -> Response {
+    let given = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "));
+    let allowed = admin.token.is_empty()
+        || given.is_some_and(|given| same(given.as_bytes(), admin.token.as_bytes()));
+    if !allowed {
+        return (StatusCode::UNAUTHORIZED, "bearer token needed\n").into_response();
+    }
+    next.run(request).await
+}
+
+/// Compares in a time that does not tell how much is right.
+fn same(given: &[u8], wanted: &[u8]) -> bool {
+    let differing = given
+        .iter()
+        .zip(wanted)
+        .fold(0, |acc, (a, b)| acc | (a ^ b));
+    given.len() == wanted.len() && differing == 0
+}
+
+async fn readyz(State(admin): State<Admin>) -> Response {
+    if admin.ready.load(Ordering::Relaxed) {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response()
+    }
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    let text = admin.metrics.render();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+async fn connections(State(admin): State<Admin>, Query(query): Query<PageQuery>) -> Json<Page> {
+    let offset = query.offset.min(DEPTH_MAX);
+    let limit = query.limit.min(PAGE_MAX);
+    let (mut rows, mut total) = (Vec::new(), 0);
+    for mailbox in admin.loops.iter() {
+        let (answer, part) = oneshot::channel();
+        mailbox
+            .send(Mail::Rows {
+                order: query.sort,
+                rows_max: offset + limit,
+                answer,
+            })
+            .await;
+        // A loop that has ended has no connections.
+        if let Ok(part) = part.await {
+            rows.extend(part.rows);
+            total += part.total;
+        }
+    }
+    rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.rank(query.sort)));
+    Json(Page {
+        total,
+        offset,
+        connections: rows.into_iter().skip(offset).take(limit).collect(),
+    })
+}
+
+// === impl ConnectionRow ===
+
+impl ConnectionRow {
+    pub(crate) fn of(connection: &Connection, bench: &Workbench) -> Self {
+        use crate::channel::Phase;
+        use sluice_codec::Framing;
+        let channel = &connection.channel;
+        let identity = channel.identity.as_ref();
+        let memory = Ledger::of(connection);
+        let now_ms = bench.now.mono_ms;
+        Self {
+            connection: bench.connection_id(channel.key).to_string(),
+            user: identity.map(|identity| identity.user.to_string()),
+            device: identity.map(|identity| identity.device.to_string()),
+            peer: channel.peer,
+            transport: match channel.framing {
+                Framing::Tcp => "tcp",
+                Framing::WebSocket => "ws",
+            },
+            phase: match channel.phase {
+                Phase::AwaitLogin => "await_login",
+                Phase::Opening => "opening",
+                Phase::Open => "open",
+                Phase::Closing => "closing",
+            },
+            age_ms: now_ms.saturating_sub(channel.accepted_ms),
+            silent_ms: now_ms.saturating_sub(channel.last_inbound_ms),
+            read_bytes: channel.read_bytes,
+            written_bytes: channel.written_bytes,
+            output_bytes: channel.output_bytes(),
+            unacked_pushes: channel.pushes.as_ref().map_or(0, |window| window.len()),
+            dropped_pushes: channel.pushes_dropped,
+            pending_requests: channel.requests.as_ref().map_or(0, |table| table.len()),
+            rtt_ms: channel.rtt.srtt_ms(),
+            memory_bytes: memory.total(),
+            memory,
+        }
+    }
+
+    /// What it is sorted by.
+    pub(crate) fn rank(&self, order: RowOrder) -> u64 {
+        match order {
+            RowOrder::Memory => self.memory_bytes as u64,
+            RowOrder::Traffic => self.read_bytes + self.written_bytes,
+            RowOrder::Unacked => self.unacked_pushes as u64,
+            RowOrder::Age => self.age_ms,
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! What can be set about a gateway: the table `[gateway]` of `sluice.toml`.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use serde::Deserialize;
+use sluice_protocol::limits::{CONNECT_SKEW_MAX_MS, FRAME_MAX_BYTES, SEND_WINDOW};
+
+/// Settings of a gateway. Every bound has its unit in its name; the defaults
+/// are what a single node ships with.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where TCP clients connect; `None` for no TCP. Port 0 picks a free one.
+    pub tcp_address: Option<SocketAddr>,
+    /// Where WebSocket clients connect; `None` for no WebSocket.
+    pub ws_address: Option<SocketAddr>,
+    /// Health, metrics and the list of connections; `None` for no admin HTTP.
+    pub admin_address: Option<SocketAddr>,
+    /// Bearer token for `/metrics` and `/admin`; empty: none is asked for.
+    pub admin_token: String,
+    /// Event loops, each a thread; 0: one a core.
+    pub event_loops: u16,
+    /// Channels of one event loop at once; past it a connection is told
+    /// `overloaded` and closed.
+    pub connections_per_loop_max: u32,
+    /// Limits on one address and one connection.
+    pub limits: Limits,
+    /// Time limits on channels.
+    pub timeouts: Timeouts,
+    /// Output, pushes and their retransmission.
+    pub push: PushConfig,
+    /// Queues towards the bus.
+    pub lanes: LaneConfig,
+    /// Requests for backends.
+    pub requests: RequestConfig,
+    /// Registration in the directory.
+    pub directory: DirectoryConfig,
+    /// Leaving.
+    pub drain: DrainConfig,
+}
+
+/// Limits on one address and one connection. 0 means no limit.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Largest frame after login, in bytes.
+    pub frame_max_bytes: usize,
+    /// Packets a second from one connection, in the long run.
+    pub packets_per_s: u32,
+    /// Packets at once after a quiet time.
+    pub packets_burst: u32,
+    /// Connections at once from one address.
+    pub connections_per_address: u32,
+    /// New connections a second from one address, in the long run.
+    pub connects_per_address_per_s: u32,
+    /// New connections at once after a quiet time.
+    pub connects_per_address_burst: u32,
+    /// Failed logins a minute from one address; then its logins are refused.
+    pub failed_logins_per_address_per_min: u32,
+    /// Addresses that are remembered; past it the quietest are forgotten.
+    pub addresses_max: usize,
+    /// Addresses without limits: by default this machine itself.
+    pub address_limit_exempt: Vec<IpAddr>,
+    /// Sends and requests of one connection that may be without an answer.
+    pub unanswered_max: u32,
+    /// Connect nonces remembered; past it logins are answered with `Busy`.
+    pub replay_entries_max: usize,
+    /// How far a connect packet's time may be off.
+    pub connect_skew_max_ms: u64,
+}
+
+/// Time limits on channels.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timeouts {
+    /// From accept to `Connect`, and again from `Connect` to its answer.
+    pub login_ms: u64,
+    /// From a frame's first byte to its last.
+    pub frame_ms: u64,
+    /// A client pings after this long without a packet; twice as long without a
+    /// sign of life, and it is closed.
+    pub heartbeat_interval_ms: u32,
+    /// Output over its high-water mark that does not shrink for this long.
+    pub slow_reader_ms: u64,
+    /// For the last packets of a closing channel to be taken.
+    pub closing_ms: u64,
+}
+
+/// Output, pushes and their retransmission.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PushConfig {
+    /// Output of a channel above this stops its reading and its pushes.
+    pub output_high_bytes: usize,
+    /// Below this it goes on.
+    pub output_low_bytes: usize,
+    /// Above this, answers included, the channel is closed as a slow reader.
+    pub output_max_bytes: usize,
+    /// Unacked pushes of one connection; past it pushes are dropped and one
+    /// `Overflow` tells the client to pull.
+    pub window_max: usize,
+    /// Bytes of entries in that window.
+    pub window_max_bytes: usize,
+    /// First retransmission before an RTT is known.
+    pub rto_initial_ms: u32,
+    /// Least wait before a retransmission.
+    pub rto_min_ms: u32,
+    /// Longest wait between two tries.
+    pub rto_max_ms: u32,
+    /// Times that a push is written, the first one included.
+    pub tries_max: u8,
+    /// Span over which clients spread their checks after a `Resync`.
+    pub resync_delay_max_ms: u32,
+    /// Delivered cursors are gathered for this long.
+    pub ack_flush_ms: u64,
+    /// Delivered cursors gathered at once in a loop; past it they are sent early.
+    pub ack_cursors_max: usize,
+}
+
+/// Queues towards the bus.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LaneConfig {
+    /// Entries in one lane.
+    pub entries_max: usize,
+    /// Bytes in one lane.
+    pub bytes_max: usize,
+    /// What `Busy` tells a client at least; up to twice as long, at random.
+    pub retry_after_ms: u32,
+    /// First wait before a failed append is repeated; doubles.
+    pub append_retry_min_ms: u64,
+    /// Longest wait before a failed append is repeated.
+    pub append_retry_max_ms: u64,
+}
+
+/// Requests for backends.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RequestConfig {
+    /// Services that clients may ask. Others are `unknown_service`.
+    pub services: Vec<String>,
+    /// Requests of one connection that wait for an answer.
+    pub pending_max: usize,
+    /// When the client names no time.
+    pub timeout_default_ms: u32,
+    /// Whatever the client names.
+    pub timeout_max_ms: u32,
+}
+
+/// Registration in the directory.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DirectoryConfig {
+    /// After this long without renewal this gateway counts as dead.
+    pub lease_ttl_ms: u64,
+    /// All binds are said again this often.
+    pub reassert_interval_ms: u64,
+    /// Unbinds that wait; past it one is dropped, and the stale route stays
+    /// until the device logs in again or this gateway ends.
+    pub unbind_queue_max: usize,
+}
+
+/// Leaving.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DrainConfig {
+    /// Clients reconnect after a random time up to this.
+    pub reconnect_delay_max_ms: u32,
+    /// For clients to finish and leave by themselves.
+    pub grace_ms: u64,
+}
+
+// === defaults ===
+
+const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+const fn everywhere(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            tcp_address: Some(everywhere(8900)),
+            ws_address: Some(everywhere(8902)),
+            admin_address: Some(loopback(8081)),
+            admin_token: String::new(),
+            event_loops: 0,
+            connections_per_loop_max: 1_000_000,
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+            push: PushConfig::default(),
+            lanes: LaneConfig::default(),
+            requests: RequestConfig::default(),
+            directory: DirectoryConfig::default(),
+            drain: DrainConfig::default(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            frame_max_bytes: FRAME_MAX_BYTES,
+            packets_per_s: 1_000,
+            packets_burst: 4_000,
+            connections_per_address: 10_000,
+            connects_per_address_per_s: 500,
+            connects_per_address_burst: 5_000,
+            failed_logins_per_address_per_min: 60,
+            addresses_max: 100_000,
+            address_limit_exempt: vec![
+                IpAddr::V4(Ipv4Addr::LOCALHOST),
+                IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+            ],
+            unanswered_max: 2 * SEND_WINDOW,
+            replay_entries_max: 1_000_000,
+            connect_skew_max_ms: CONNECT_SKEW_MAX_MS,
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            login_ms: 10_000,
+            frame_ms: 15_000,
+            heartbeat_interval_ms: 30_000,
+            slow_reader_ms: 30_000,
+            closing_ms: 2_000,
+        }
+    }
+}
+
+impl Default for PushConfig {
+    fn default() -> Self {
+        Self {
+            output_high_bytes: 256 * 1024,
+            output_low_bytes: 64 * 1024,
+            output_max_bytes: 4 * 1024 * 1024,
+            window_max: 512,
+            window_max_bytes: 1024 * 1024,
+            rto_initial_ms: 3_000,
+            rto_min_ms: 1_000,
+            rto_max_ms: 20_000,
+            tries_max: 5,
+            resync_delay_max_ms: 2_000,
+            ack_flush_ms: 1_000,
+            ack_cursors_max: 4_096,
+        }
+    }
+}
+
+impl Default for LaneConfig {
+    fn default() -> Self {
+        Self {
+            entries_max: 4_096,
+            bytes_max: 8 * 1024 * 1024,
+            retry_after_ms: 200,
+            append_retry_min_ms: 20,
+            append_retry_max_ms: 2_000,
+        }
+    }
+}
+
+impl Default for RequestConfig {
+    fn default() -> Self {
+        Self {
+            services: Vec::new(),
+            pending_max: 64,
+            timeout_default_ms: 10_000,
+            timeout_max_ms: 60_000,
+        }
+    }
+}
+
+impl Default for DirectoryConfig {
+    fn default() -> Self {
+        Self {
+            lease_ttl_ms: 15_000,
+            reassert_interval_ms: 60_000,
+            unbind_queue_max: 65_536,
+        }
+    }
+}
+
+impl Default for DrainConfig {
+    fn default() -> Self {
+        Self {
+            reconnect_delay_max_ms: 5_000,
+            grace_ms: 5_000,
+        }
+    }
+}

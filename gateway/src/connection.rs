@@ -1,0 +1,218 @@
+//! A connection: socket, decoder and channel. Reading and writing, one turn at
+//! a time.
+
+use std::io::{self, Read};
+
+use mio::net::TcpStream;
+use sluice_codec::{Decoder, Frame, Framing, Input, decode_packet, websocket};
+use sluice_protocol::{limits::FRAME_MAX_BYTES_BEFORE_LOGIN, packet::CloseReason};
+
+use crate::{
+    channel::Channel,
+    context::ChannelContext,
+    farewell::Farewell,
+    pipeline::{Flow, Pipeline},
+    workbench::Workbench,
+};
+
+/// What a loop keeps in a slot of its slab.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) socket: TcpStream,
+    pub(crate) decoder: Decoder,
+    pub(crate) channel: Channel,
+}
+
+// === impl Connection ===
+
+impl Connection {
+    pub(crate) fn new(socket: TcpStream, channel: Channel) -> Self {
+        let decoder = match channel.framing {
+            Framing::Tcp => Decoder::tcp(FRAME_MAX_BYTES_BEFORE_LOGIN),
+            Framing::WebSocket => Decoder::websocket(FRAME_MAX_BYTES_BEFORE_LOGIN),
+        };
+        Self {
+            socket,
+            decoder,
+            channel,
+        }
+    }
+
+    /// Reads once, at most a scratch full, and works off what came. A socket
+    /// that may hold more goes on the ready list, behind the others.
+    pub(crate) fn read_turn(
+        &mut self,
+        bench: &mut Workbench,
+        pipeline: &Pipeline,
+        scratch: &mut [u8],
+    ) {
+        let channel = &mut self.channel;
+        // A paused channel is read again once its output has shrunk; a closing
+        // one is read on, into the void, so that the peer gets our last words
+        // and not a reset.
+        if !channel.flags.readable || channel.flags.gone || is_held_back(channel) {
+            return;
+        }
+        let read = match self.socket.read(scratch) {
+            Ok(0) => return channel.abandon(bench, "peer_closed"),
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                channel.flags.readable = false;
+                return;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                return channel.mark_ready(bench);
+            }
+            Err(_) => return channel.abandon(bench, "socket_error"),
+        };
+        channel.read_bytes += read as u64;
+        channel.last_inbound_ms = bench.now.mono_ms;
+        bench.metrics.bytes_in.increment(read as u64);
+        // A short read has emptied the socket (epoll(7)), unless the end of the
+        // stream is behind it: that edge has been and gone.
+        channel.flags.readable = read == scratch.len() || channel.flags.read_closed;
+        self.take_in(bench, pipeline, scratch.get_mut(..read).unwrap_or_default());
+        if self.channel.flags.readable && !is_held_back(&self.channel) {
+            self.channel.mark_ready(bench);
+        }
+    }
+
+    /// Decodes and handles all frames in these bytes.
+    fn take_in(&mut self, bench: &mut Workbench, pipeline: &Pipeline, bytes: &mut [u8]) {
+        let Self {
+            decoder, channel, ..
+        } = self;
+        if channel.is_closing() {
+            return;
+        }
+        let mut input = Input::new(bytes);
+        loop {
+            match decoder.decode(&mut input) {
+                Ok(Some(frame)) => handle_frame(channel, bench, pipeline, frame),
+                Ok(None) => break,
+                Err(error) => channel.close(bench, Farewell::broken_frame(error)),
+            }
+            if channel.is_closing() {
+                return;
+            }
+        }
+        note_partial_frame(channel, bench, decoder.is_mid_frame());
+    }
+
+    /// Writes what the socket takes.
+    pub(crate) fn write_turn(&mut self, bench: &mut Workbench) {
+        let channel = &mut self.channel;
+        if channel.flags.gone || channel.flags.write_blocked {
+            return;
+        }
+        if let Some(output) = &mut channel.output {
+            let written = match output.write_to(&mut self.socket, &mut bench.pool) {
+                Ok(written) => written,
+                Err(_) => return channel.abandon(bench, "socket_error"),
+            };
+            channel.flags.write_blocked = written.blocked;
+            channel.written_bytes += written.bytes as u64;
+            bench.metrics.bytes_out.increment(written.bytes as u64);
+            if output.bytes() == 0
+                && let Some(output) = channel.output.take()
+            {
+                bench.pool.give(output);
+            }
+            channel.after_write(bench, written.bytes > 0);
+        }
+        if channel.is_closing() && channel.output.is_none() && !channel.flags.shut {
+            channel.flags.shut = true;
+            // The peer may be gone already; the timer takes care of the rest.
+            let _ = self.socket.shutdown(std::net::Shutdown::Write);
+            channel.flags.readable = true;
+            channel.mark_ready(bench);
+        }
+    }
+}
+
+fn is_held_back(channel: &Channel) -> bool {
+    channel.flags.paused && !channel.is_closing()
+}
+
+fn handle_frame(
+    channel: &mut Channel,
+    bench: &mut Workbench,
+    pipeline: &Pipeline,
+    frame: Frame<'_>,
+) {
+    match frame {
+        Frame::Packet(payload) => handle_packet(channel, bench, pipeline, payload),
+        Frame::Handshake(answer) => {
+            channel.flags.established = true;
+            channel.send_raw(bench, |out| out.extend_from_slice(&answer));
+        }
+        Frame::Ping(payload) => {
+            channel.send_raw(bench, |out| websocket::append_pong(payload, out));
+        }
+        Frame::Pong => {}
+        // The close frame is answered as part of the farewell.
+        Frame::Close(_) => channel.close(bench, Farewell::silent()),
+    }
+}
+
+fn handle_packet(
+    channel: &mut Channel,
+    bench: &mut Workbench,
+    pipeline: &Pipeline,
+    payload: &[u8],
+) {
+    bench.metrics.packets_in.increment(1);
+    let packet = match decode_packet(payload) {
+        Ok(packet) => packet,
+        Err(error) => return channel.close(bench, Farewell::broken_frame(error)),
+    };
+    let mut context = ChannelContext {
+        channel,
+        bench,
+        raw: payload,
+    };
+    match pipeline.inbound(&mut context, packet) {
+        Flow::Close(farewell) => channel.close(bench, farewell),
+        Flow::Done | Flow::Next(_) => {}
+    }
+}
+
+/// A frame may not stay open for ever: its deadline starts with its first byte
+/// and is not put off by the next.
+fn note_partial_frame(channel: &mut Channel, bench: &mut Workbench, mid_frame: bool) {
+    if !mid_frame {
+        channel.frame_began_ms = 0;
+    } else if channel.frame_began_ms == 0 {
+        // At time 0 the gateway wasn't up yet, so 0 can mean "none".
+        channel.frame_began_ms = bench.now.mono_ms.max(1);
+        let due_ms = channel.frame_began_ms + bench.shared.config.timeouts.frame_ms;
+        channel.arm(bench, due_ms);
+    }
+}
+
+/// The socket that could not be given a place: told why as far as one write
+/// goes, and dropped.
+pub(crate) fn turn_away(mut socket: TcpStream, framing: Framing, reason: CloseReason) {
+    use sluice_protocol::packet::{GoAway, Packet, packet::Body};
+    use std::io::Write;
+    let mut out = bytes::BytesMut::new();
+    match framing {
+        Framing::Tcp => {
+            let packet = Packet {
+                id: 0,
+                body: Some(Body::GoAway(GoAway {
+                    reason: reason.into(),
+                    reconnect_delay_min_ms: 1_000,
+                    reconnect_delay_max_ms: 10_000,
+                })),
+            };
+            // A GoAway is a dozen bytes, far below any cap.
+            let _ = framing.append_packet(&packet, FRAME_MAX_BYTES_BEFORE_LOGIN, &mut out);
+        }
+        Framing::WebSocket => out.extend_from_slice(
+            b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        ),
+    }
+    // Best effort: a fresh socket takes a few bytes, or nobody is there.
+    let _ = socket.write(&out);
+}

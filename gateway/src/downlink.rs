@@ -1,0 +1,279 @@
+//! The way down: reads this gateway's stream, takes its entries apart and hands
+//! each loop its share, one batch a read.
+//!
+//! Producers count their entries; a gap, a reset of the stream or a wait that
+//! made the bus drop something sends `Resync` to all channels.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+use prost::Message;
+use sluice_bus::{Bus, BusError, EntryId, NodeName, ReadBatch, Reader, Stream};
+use sluice_protocol::{
+    ConnectionId, Incarnation,
+    envelope::{Delivery, Down, PushEntry, Target, delivery},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    mailbox::{Command, CommandBody, Mail, Mailbox},
+    metrics,
+    push_window::{PushContent, PushKind},
+    slab::ChannelKey,
+};
+
+/// The task that feeds the loops.
+pub(crate) struct Downlink {
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) loops: Vec<Mailbox>,
+    pub(crate) shutdown: CancellationToken,
+}
+
+/// Where each producer's count stands.
+#[derive(Debug, Default)]
+struct ProducerCounts {
+    last: HashMap<u64, u64>,
+}
+
+/// Entries in one read.
+const READ_MAX_ENTRIES: usize = 256;
+/// Producers remembered; worker ids are below 1024.
+const PRODUCERS_MAX: usize = 1024;
+const RETRY_MS: u64 = 200;
+
+// === impl Downlink ===
+
+impl Downlink {
+    /// Owns the stream. Returns when it is owned, so that nobody logs in before
+    /// answers can come.
+    pub(crate) async fn own(&self) -> Result<Box<dyn Reader>, BusError> {
+        let name = NodeName(format!("gateway-{}", self.incarnation));
+        self.bus.own(&Stream::Down(self.incarnation), &name).await
+    }
+
+    /// Reads until shutdown. After an error it owns the stream again and sends
+    /// `Resync`, since nobody knows what was missed.
+    pub(crate) async fn run(self, mut reader: Box<dyn Reader>) {
+        let shutdown = self.shutdown.clone();
+        let mut counts = ProducerCounts::default();
+        loop {
+            let Some(read) = shutdown
+                .run_until_cancelled(reader.read(READ_MAX_ENTRIES))
+                .await
+            else {
+                return;
+            };
+            let outcome = match read {
+                Ok(batch) => self.pass_on(batch, &mut counts, reader.as_mut()).await,
+                Err(error) => Err(error),
+            };
+            let Err(error) = outcome else { continue };
+            if shutdown.is_cancelled() {
+                return;
+            }
+            tracing::warn!(%error, "reading the down stream failed");
+            tokio::time::sleep(std::time::Duration::from_millis(RETRY_MS)).await;
+            if let BusError::LeaseLost(_) | BusError::Closed(_) | BusError::Gone(_) = error {
+                match shutdown.run_until_cancelled(self.own()).await {
+                    None => return,
+                    Some(Ok(again)) => reader = again,
+                    Some(Err(error)) => tracing::warn!(%error, "the down stream is not ours"),
+                }
+                self.resync("reader_lost").await;
+            }
+        }
+    }
+
+    async fn pass_on(
+        &self,
+        batch: ReadBatch,
+        counts: &mut ProducerCounts,
+        reader: &mut dyn Reader,
+    ) -> Result<(), BusError> {
+        let mut gap = None;
+        if batch.reset {
+            counts.last.clear();
+            gap = Some("reset");
+        }
+        if batch.lost_entries > 0 {
+            gap = Some("trimmed");
+        }
+        let mut shares: Vec<Vec<Command>> = self.loops.iter().map(|_| Vec::new()).collect();
+        let mut ids: Vec<EntryId> = Vec::with_capacity(batch.entries.len());
+        for entry in batch.entries {
+            ids.push(entry.id);
+            match Down::decode(entry.payload) {
+                Ok(down) => {
+                    if !counts.follows(down.producer, down.counter) {
+                        gap = Some("counter");
+                    }
+                    for delivery in down.deliveries {
+                        self.share_out(delivery, &mut shares);
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, "an entry of the down stream is not a Down");
+                    gap = Some("undecodable");
+                }
+            }
+        }
+        for (mailbox, share) in self.loops.iter().zip(shares) {
+            if !share.is_empty() {
+                mailbox.send(Mail::Deliver(share)).await;
+            }
+        }
+        if let Some(how) = gap {
+            self.resync(how).await;
+        }
+        reader.ack(&ids).await
+    }
+
+    async fn resync(&self, how: &'static str) {
+        metrics::downlink_gap(how);
+        tracing::warn!(
+            how,
+            "deliveries may have been lost; channels are told to resync"
+        );
+        for mailbox in &self.loops {
+            mailbox.send(Mail::Resync).await;
+        }
+    }
+
+    fn share_out(&self, delivery: Delivery, shares: &mut [Vec<Command>]) {
+        let Some(body) = delivery.body else { return };
+        let mut targets = delivery.targets.into_iter();
+        match body {
+            delivery::Body::Push(push) => {
+                let content = content_of(PushKind::Inbox, push);
+                for target in targets {
+                    self.push_to(target, &content, shares);
+                }
+            }
+            delivery::Body::Notice(notice) => {
+                let content = content_of(PushKind::Group, notice);
+                for target in targets {
+                    self.push_to(target, &content, shares);
+                }
+            }
+            delivery::Body::Answer(packet) => {
+                for target in targets {
+                    self.give(target, CommandBody::Answer(packet.clone()), shares);
+                }
+            }
+            delivery::Body::Event(packet) => {
+                for target in targets {
+                    self.give(target, CommandBody::Event(packet.clone()), shares);
+                }
+            }
+            delivery::Body::Kick(kick) => {
+                for target in targets {
+                    let kick = Box::new(kick.clone());
+                    self.give(target, CommandBody::Kick(kick), shares);
+                }
+            }
+            // These concern one connection: the first target.
+            delivery::Body::SessionOpened(opened) => {
+                if let Some(target) = targets.next() {
+                    self.give(target, CommandBody::SessionOpened(opened.into()), shares);
+                }
+            }
+            delivery::Body::SessionRefused(refused) => {
+                if let Some(target) = targets.next() {
+                    self.give(target, CommandBody::SessionRefused(refused.into()), shares);
+                }
+            }
+            delivery::Body::Response(response) => {
+                if let Some(target) = targets.next() {
+                    self.give(target, CommandBody::Response(response.into()), shares);
+                }
+            }
+        }
+    }
+
+    fn push_to(&self, target: Target, content: &Arc<PushContent>, shares: &mut [Vec<Command>]) {
+        let body = CommandBody::Push {
+            content: Arc::clone(content),
+            user_seq: target.user_seq,
+        };
+        self.give(target, body, shares);
+    }
+
+    /// To the loop that the connection id names, if it is of this gateway's life.
+    fn give(&self, target: Target, body: CommandBody, shares: &mut [Vec<Command>]) {
+        let Ok(connection) = ConnectionId::parse(&target.connection_id) else {
+            return;
+        };
+        if connection.incarnation != self.incarnation {
+            return;
+        }
+        if let Some(share) = shares.get_mut(usize::from(connection.event_loop)) {
+            share.push(Command {
+                key: ChannelKey {
+                    slot: connection.slot,
+                    generation: connection.generation,
+                },
+                user: target.user_id,
+                body,
+            });
+        }
+    }
+}
+
+/// The entry is copied out of the bus entry once: windows keep it until it is
+/// acked, and must not keep a whole batch alive with it.
+fn content_of(kind: PushKind, push: PushEntry) -> Arc<PushContent> {
+    Arc::new(PushContent {
+        kind,
+        conversation: push.conversation_id.into(),
+        seq: push.seq,
+        entry: Bytes::copy_from_slice(&push.entry),
+    })
+}
+
+// === impl ProducerCounts ===
+
+impl ProducerCounts {
+    /// False when entries before this one are missing. Repeats are no gap, and
+    /// neither is a producer that begins anew at 1.
+    fn follows(&mut self, producer: u64, counter: u64) -> bool {
+        match self.last.get_mut(&producer) {
+            Some(last) => {
+                let follows = counter <= last.saturating_add(1);
+                if counter > *last || counter == 1 {
+                    *last = counter;
+                }
+                follows
+            }
+            None => {
+                if self.last.len() >= PRODUCERS_MAX {
+                    self.last.clear();
+                }
+                self.last.insert(producer, counter);
+                // This stream is as young as this gateway, so a producer's first
+                // entry here must be its first.
+                counter <= 1
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_is_noticed_and_a_repeat_is_none() {
+        let mut counts = ProducerCounts::default();
+        assert!(counts.follows(1, 1));
+        assert!(counts.follows(1, 2));
+        assert!(counts.follows(1, 2));
+        assert!(!counts.follows(1, 4));
+        assert!(counts.follows(1, 5));
+        assert!(counts.follows(1, 1), "the producer has restarted");
+        assert!(counts.follows(1, 2));
+        assert!(!counts.follows(2, 3), "its first entries are missing");
+        assert!(counts.follows(3, 1));
+    }
+}

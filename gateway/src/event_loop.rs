@@ -1,0 +1,465 @@
+//! One event loop: a thread with its own poll, listeners, connections and timers.
+//!
+//! A turn goes: wait → note what became ready → accept → mail → timers → read
+//! and handle → write. Edge-triggered: a channel that has more to read than its
+//! share of a turn goes to the end of the ready list. Everything that a turn
+//! appends to a channel's output is written at its end, in one `writev`.
+
+use std::{io, sync::Arc, time::Duration};
+
+use mio::{Events, Interest, Poll, Token};
+use sluice_protocol::packet::CloseReason;
+use sluice_timer::Wheel;
+
+use crate::{
+    ack_tally::AckTally,
+    address_limits::AddressLimit,
+    admin::ConnectionRow,
+    channel::Channel,
+    connection::{Connection, turn_away},
+    farewell::{Farewell, go_away},
+    listener::Listener,
+    mailbox::{Command, CommandBody, LoopLoad, Mail, Mailbox, RowOrder, Rows},
+    metrics::{self, LoopMetrics},
+    output::OutputPool,
+    pipeline::Pipeline,
+    shared::Shared,
+    slab::{ChannelKey, Slab},
+    workbench::{Orphans, Random, Workbench},
+};
+
+/// See the module.
+pub(crate) struct EventLoop {
+    poll: Poll,
+    listeners: Vec<Listener>,
+    /// The kernel may hold more connections than were accepted in a turn.
+    accept_more: bool,
+    /// No accepting before this, after the process ran out of descriptors.
+    accept_paused_until_ms: u64,
+    connections: Slab<Connection>,
+    bench: Workbench,
+    pipeline: Pipeline,
+    mailbox: Mailbox,
+    scratch: Box<[u8]>,
+    expired: Vec<u64>,
+    stopping: bool,
+}
+
+/// Bytes read from one socket in a turn.
+const SCRATCH_BYTES: usize = 64 * 1024;
+const EVENTS_PER_POLL: usize = 1024;
+const ACCEPTS_PER_TURN: usize = 128;
+const MAILS_PER_TURN: usize = 64;
+const MAILBOX_MAX: usize = 256;
+const ACCEPT_PAUSE_MS: u64 = 100;
+/// Without timers a loop still looks around this often.
+const IDLE_WAIT_MS: u64 = 1_000;
+
+/// The slot number of tokens that name no channel ([`Slab`] leaves it out).
+const NO_SLOT: u64 = u32::MAX as u64;
+const WAKER: Token = Token(NO_SLOT as usize);
+
+fn listener_token(index: usize) -> Token {
+    Token(((index + 1) << 32) | NO_SLOT as usize)
+}
+
+// === impl EventLoop ===
+
+impl EventLoop {
+    /// Prepares a loop; nothing is accepted before [`EventLoop::run`].
+    pub(crate) fn new(
+        event_loop: u16,
+        shared: Arc<Shared>,
+        listeners: Vec<Listener>,
+        seed: u64,
+    ) -> io::Result<(Self, Mailbox)> {
+        let poll = Poll::new()?;
+        let mailbox = Mailbox::new(poll.registry(), WAKER, MAILBOX_MAX)?;
+        let connections_max = shared.config.connections_per_loop_max;
+        let now = shared.clock.now();
+        let pipeline = shared.pipeline.clone();
+        let bench = Workbench {
+            shared,
+            event_loop,
+            now,
+            wheel: Wheel::new(8, connections_max as usize + 1, now.mono_ms),
+            dirty: Vec::new(),
+            ready: Vec::new(),
+            pool: OutputPool::default(),
+            tally: AckTally::default(),
+            orphans: Orphans::default(),
+            metrics: LoopMetrics::new(),
+            random: Random::seeded(seed),
+            draining: false,
+        };
+        let this = Self {
+            poll,
+            listeners,
+            accept_more: false,
+            accept_paused_until_ms: 0,
+            connections: Slab::new(connections_max),
+            bench,
+            pipeline,
+            mailbox: mailbox.clone(),
+            scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+            expired: Vec::new(),
+            stopping: false,
+        };
+        Ok((this, mailbox))
+    }
+
+    /// Turns until it was told to stop and has nothing left to write.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        for (index, listener) in self.listeners.iter_mut().enumerate() {
+            let token = listener_token(index);
+            self.poll
+                .registry()
+                .register(&mut listener.socket, token, Interest::READABLE)?;
+        }
+        let mut events = Events::with_capacity(EVENTS_PER_POLL);
+        while !(self.stopping && self.connections.len() == 0) {
+            self.turn(&mut events)?;
+        }
+        self.flush_tally();
+        Ok(())
+    }
+
+    fn turn(&mut self, events: &mut Events) -> io::Result<()> {
+        match self.poll.poll(events, Some(self.wait())) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        self.bench.now = self.bench.shared.clock.now();
+        for event in events.iter() {
+            self.note(event);
+        }
+        if self.accept_more && self.bench.now.mono_ms >= self.accept_paused_until_ms {
+            self.accept_more = false;
+            for index in 0..self.listeners.len() {
+                self.accept(index);
+            }
+        }
+        self.read_mail();
+        self.fire_timers();
+        self.serve_ready();
+        self.write_dirty();
+        if self.tally_due() {
+            self.flush_tally();
+        }
+        Ok(())
+    }
+
+    /// How long to wait for events at most.
+    fn wait(&self) -> Duration {
+        let bench = &self.bench;
+        if !bench.ready.is_empty() || !bench.dirty.is_empty() || !self.mailbox.is_empty() {
+            return Duration::ZERO;
+        }
+        let now_ms = self.bench.shared.clock.now().mono_ms;
+        let tally_ms = self.tally_deadline_ms();
+        let accept_ms = self.accept_more.then_some(self.accept_paused_until_ms);
+        let due_ms = [self.bench.wheel.next_deadline_ms(), tally_ms, accept_ms]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(u64::MAX);
+        Duration::from_millis(due_ms.saturating_sub(now_ms).min(IDLE_WAIT_MS))
+    }
+
+    fn note(&mut self, event: &mio::event::Event) {
+        let bits = event.token().0 as u64;
+        if bits & NO_SLOT == NO_SLOT {
+            // A listener; the waker's mail is read in any case.
+            self.accept_more |= event.token() != WAKER;
+            return;
+        }
+        let Some(connection) = self.connections.get_mut(ChannelKey::from_bits(bits)) else {
+            return;
+        };
+        let channel = &mut connection.channel;
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            channel.flags.readable = true;
+            channel.flags.read_closed |= event.is_read_closed() || event.is_error();
+            channel.mark_ready(&mut self.bench);
+        }
+        if event.is_writable() && channel.flags.write_blocked {
+            channel.flags.write_blocked = false;
+            channel.mark_dirty(&mut self.bench);
+        }
+    }
+
+    // --- accepting ---
+
+    fn accept(&mut self, index: usize) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some(listener) = self.listeners.get(index) else {
+                return;
+            };
+            match listener.socket.accept() {
+                Ok((socket, peer)) => {
+                    let framing = listener.framing;
+                    self.admit(socket, peer, framing);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    // Out of descriptors, or a connection that is gone already:
+                    // the kernel tells no more, so come back by the clock.
+                    tracing::warn!(%error, "accept failed");
+                    self.accept_more = true;
+                    self.accept_paused_until_ms = self.bench.now.mono_ms + ACCEPT_PAUSE_MS;
+                    return;
+                }
+            }
+        }
+        self.accept_more = true;
+    }
+
+    fn admit(
+        &mut self,
+        socket: mio::net::TcpStream,
+        peer: std::net::SocketAddr,
+        framing: sluice_codec::Framing,
+    ) {
+        let now_ms = self.bench.now.mono_ms;
+        if let Err(limit) = self.bench.shared.addresses.enter(peer.ip(), now_ms) {
+            metrics::turned_away(match limit {
+                AddressLimit::Connections => "address_connections",
+                AddressLimit::ConnectRate => "address_connect_rate",
+            });
+            return turn_away(socket, framing, CloseReason::RateLimited);
+        }
+        if self.connections.is_full() {
+            metrics::turned_away("full");
+            self.bench.shared.addresses.leave(peer.ip());
+            return turn_away(socket, framing, CloseReason::Overloaded);
+        }
+        // Packets are whole when they are written: nothing to wait for.
+        let _ = socket.set_nodelay(true);
+        let key = self.connections.insert_with(|key| {
+            let channel = Channel::new(key, peer, framing, now_ms);
+            Connection::new(socket, channel)
+        });
+        self.bench.metrics.accepted.increment(1);
+        self.bench.metrics.connections.increment(1);
+        let Some((key, connection)) =
+            key.and_then(|key| Some((key, self.connections.get_mut(key)?)))
+        else {
+            return;
+        };
+        let token = Token(key.to_bits() as usize);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let registry = self.poll.registry();
+        if let Err(error) = registry.register(&mut connection.socket, token, interest) {
+            tracing::warn!(%error, "a socket could not be watched");
+            return self.remove(key);
+        }
+        let login_ms = self.bench.shared.config.timeouts.login_ms;
+        connection.channel.arm(&mut self.bench, now_ms + login_ms);
+    }
+
+    // --- mail ---
+
+    fn read_mail(&mut self) {
+        self.mailbox.open();
+        for _ in 0..MAILS_PER_TURN {
+            let Some(mail) = self.mailbox.take() else {
+                return;
+            };
+            self.handle_mail(mail);
+        }
+    }
+
+    fn handle_mail(&mut self, mail: Mail) {
+        match mail {
+            Mail::Deliver(commands) => commands.into_iter().for_each(|c| self.deliver(c)),
+            Mail::Resync => self.for_each_channel(|channel, bench| {
+                if channel.is_open() {
+                    channel.resync(bench);
+                }
+            }),
+            Mail::GoAway => self.go_away(),
+            Mail::Stop => {
+                self.stopping = true;
+                self.listeners.clear();
+                let delay_ms = self.bench.shared.config.drain.reconnect_delay_max_ms;
+                self.for_each_channel(|channel, bench| {
+                    channel.close(bench, Farewell::going_away(delay_ms));
+                });
+            }
+            // Whoever asked may have gone.
+            Mail::Binds(answer) => {
+                let channels = self.connections.iter().map(|c| &c.channel);
+                let _ = answer.send(channels.filter_map(|c| c.bind(&self.bench)).collect());
+            }
+            Mail::Displaced(binds) => {
+                for bind in binds {
+                    let connection = bind.route.connection;
+                    let key = ChannelKey {
+                        slot: connection.slot,
+                        generation: connection.generation,
+                    };
+                    if let Some(connection) = self.connections.get_mut(key) {
+                        let reason = CloseReason::Replaced.into();
+                        connection.channel.close(&mut self.bench, reason);
+                    }
+                }
+            }
+            Mail::Rows {
+                order,
+                rows_max,
+                answer,
+            } => {
+                let _ = answer.send(self.rows(order, rows_max));
+            }
+            Mail::Load(answer) => {
+                let _ = answer.send(self.load());
+            }
+        }
+    }
+
+    fn deliver(&mut self, command: Command) {
+        let key = command.key;
+        if matches!(command.body, CommandBody::SessionOpened(_))
+            && let Some((user, device)) = self.bench.orphans.take(key)
+        {
+            // It closed while the service was binding it.
+            self.bench.unbind(user, device, key);
+        }
+        match self.connections.get_mut(key) {
+            Some(connection) => connection.deliver(&mut self.bench, command),
+            None => self.bench.metrics.deliveries_stale.increment(1),
+        }
+    }
+
+    fn go_away(&mut self) {
+        self.listeners.clear();
+        self.bench.draining = true;
+        let delay_ms = self.bench.shared.config.drain.reconnect_delay_max_ms;
+        self.for_each_channel(|channel, bench| {
+            if channel.identity.is_some() && !channel.is_closing() {
+                go_away(CloseReason::GoingAway, delay_ms, channel, bench);
+            } else {
+                channel.close(bench, Farewell::going_away(delay_ms));
+            }
+        });
+    }
+
+    fn rows(&self, order: RowOrder, rows_max: usize) -> Rows {
+        let channels = self.connections.iter();
+        let mut rows: Vec<_> = channels
+            .map(|connection| ConnectionRow::of(connection, &self.bench))
+            .collect();
+        let total = rows.len();
+        rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.rank(order)));
+        rows.truncate(rows_max);
+        Rows { rows, total }
+    }
+
+    fn load(&self) -> LoopLoad {
+        let mut load = LoopLoad::default();
+        for connection in self.connections.iter() {
+            let channel = &connection.channel;
+            load.channels += 1;
+            load.unacked_pushes += channel.pushes.as_ref().map_or(0, |window| window.len());
+            load.unanswered += channel.unanswered as usize;
+        }
+        load
+    }
+
+    // --- the turn's work ---
+
+    fn fire_timers(&mut self) {
+        let mut expired = std::mem::take(&mut self.expired);
+        self.bench
+            .wheel
+            .advance(self.bench.now.mono_ms, &mut expired);
+        for bits in expired.drain(..) {
+            if let Some(connection) = self.connections.get_mut(ChannelKey::from_bits(bits)) {
+                connection.channel.on_timer(&mut self.bench);
+            }
+        }
+        self.expired = expired;
+    }
+
+    fn serve_ready(&mut self) {
+        // Whoever is put on the list meanwhile has its turn next time.
+        let ready = std::mem::take(&mut self.bench.ready);
+        for key in &ready {
+            if let Some(connection) = self.connections.get_mut(*key) {
+                connection.channel.flags.on_ready_list = false;
+                connection.read_turn(&mut self.bench, &self.pipeline, &mut self.scratch);
+            }
+        }
+        self.keep_list(ready);
+    }
+
+    /// Reuses the list's memory for the next turn.
+    fn keep_list(&mut self, mut list: Vec<ChannelKey>) {
+        list.clear();
+        list.append(&mut self.bench.ready);
+        self.bench.ready = list;
+    }
+
+    fn write_dirty(&mut self) {
+        let mut dirty = std::mem::take(&mut self.bench.dirty);
+        for key in dirty.drain(..) {
+            let Some(connection) = self.connections.get_mut(key) else {
+                continue;
+            };
+            connection.channel.flags.on_dirty_list = false;
+            connection.write_turn(&mut self.bench);
+            if connection.channel.flags.gone {
+                self.remove(key);
+            }
+        }
+        // Writing may have let channels append more (an Overflow): next turn.
+        dirty.append(&mut self.bench.dirty);
+        self.bench.dirty = dirty;
+    }
+
+    fn remove(&mut self, key: ChannelKey) {
+        let Some(mut connection) = self.connections.remove(key) else {
+            return;
+        };
+        // It goes with the socket anyway; a failure changes nothing.
+        let _ = self.poll.registry().deregister(&mut connection.socket);
+        let channel = connection.channel;
+        if let Some(timer) = channel.timer {
+            self.bench.wheel.cancel(timer);
+        }
+        if let Some(output) = channel.output {
+            self.bench.pool.give(output);
+        }
+        self.bench.shared.addresses.leave(channel.peer.ip());
+        self.bench.metrics.connections.decrement(1);
+    }
+
+    fn for_each_channel(&mut self, mut visit: impl FnMut(&mut Channel, &mut Workbench)) {
+        for key in self.connections.keys() {
+            if let Some(connection) = self.connections.get_mut(key) {
+                visit(&mut connection.channel, &mut self.bench);
+            }
+        }
+    }
+
+    // --- delivered cursors ---
+
+    fn tally_deadline_ms(&self) -> Option<u64> {
+        let since_ms = self.bench.tally.since_ms()?;
+        Some(since_ms + self.bench.shared.config.push.ack_flush_ms)
+    }
+
+    fn tally_due(&self) -> bool {
+        self.bench.tally.len() >= self.bench.shared.config.push.ack_cursors_max
+            || self
+                .tally_deadline_ms()
+                .is_some_and(|due_ms| due_ms <= self.bench.now.mono_ms)
+    }
+
+    fn flush_tally(&mut self) {
+        let bench = &mut self.bench;
+        let (lanes, unix_ms) = (&bench.shared.lanes, bench.now.unix_ms);
+        bench.tally.flush(lanes, unix_ms, &bench.metrics);
+    }
+}

@@ -1,0 +1,326 @@
+//! Starts a gateway: listeners, loops, lanes, the way down, the directory, admin.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use sluice_bus::{Bus, BusError, Directory};
+use sluice_codec::Framing;
+use sluice_protocol::Incarnation;
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{
+    admin::Admin,
+    config::Config,
+    downlink::Downlink,
+    event_loop::EventLoop,
+    lane::Lanes,
+    listener::Listener,
+    mailbox::Mailbox,
+    metrics,
+    pipeline::{Handler, Pipeline},
+    registration::{Registration, Unbinder, unbind_all},
+    shared::{Shared, SharedParts},
+    token::TokenVerifier,
+};
+
+/// What a gateway works with.
+pub struct GatewayParts {
+    /// Settings.
+    pub config: Config,
+    /// Public keys of login tokens.
+    pub keys: TokenVerifier,
+    /// Where services are.
+    pub bus: Arc<dyn Bus>,
+    /// Who is connected where.
+    pub directory: Arc<dyn Directory>,
+    /// This life of this gateway, issued by the store and never used before.
+    pub incarnation: Incarnation,
+    /// Partitions of the conversation space: the same in every node.
+    pub partitions: u16,
+    /// Ends the gateway at once; to end it well, [`Gateway::drain`] it.
+    pub shutdown: CancellationToken,
+}
+
+/// A running gateway.
+pub struct Gateway {
+    addresses: BoundAddresses,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) loops: Vec<Mailbox>,
+    pub(crate) threads: Vec<JoinHandle<()>>,
+    pub(crate) tasks: Tasks,
+    pub(crate) ready: Arc<AtomicBool>,
+    /// Ends the gateway's tasks; a child of the caller's token.
+    pub(crate) stop: CancellationToken,
+    /// Dropping a gateway without draining it ends it at once.
+    _stop_on_drop: DropGuard,
+}
+
+/// Where a gateway listens, ports resolved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BoundAddresses {
+    /// TCP clients.
+    pub tcp: Option<SocketAddr>,
+    /// WebSocket clients.
+    pub ws: Option<SocketAddr>,
+    /// Admin HTTP.
+    pub admin: Option<SocketAddr>,
+}
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address can't be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// An event loop can't be set up.
+    #[error("cannot set up an event loop: {0}")]
+    Loop(#[source] io::Error),
+    /// The down stream or the lease can't be had.
+    #[error("bus or directory: {0}")]
+    Bus(#[from] BusError),
+}
+
+/// The gateway's tokio tasks.
+pub(crate) struct Tasks(JoinSet<()>);
+
+// === impl Gateway ===
+
+impl Gateway {
+    /// Starts a gateway with the shipped pipeline. Returns when clients can log
+    /// in. Call it within a tokio runtime, after [`crate::install_metrics`].
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    pub async fn start(
+        config: Config,
+        keys: TokenVerifier,
+        bus: Arc<dyn Bus>,
+        directory: Arc<dyn Directory>,
+        incarnation: Incarnation,
+        partitions: u16,
+        shutdown: CancellationToken,
+    ) -> Result<Self, StartError> {
+        let parts = GatewayParts {
+            config,
+            keys,
+            bus,
+            directory,
+            incarnation,
+            partitions,
+            shutdown,
+        };
+        Self::start_with(parts, Vec::new()).await
+    }
+
+    /// As [`Gateway::start`], with handlers of one's own in the pipeline
+    /// ([`Pipeline::standard`] says where).
+    ///
+    /// # Errors
+    /// As [`Gateway::start`].
+    pub async fn start_with(
+        parts: GatewayParts,
+        handlers: Vec<Arc<dyn Handler>>,
+    ) -> Result<Self, StartError> {
+        let recorder = metrics::install();
+        let stop = parts.shutdown.child_token();
+        let stop_on_drop = stop.clone().drop_guard();
+        let config = &parts.config;
+        let (addresses, listeners, admin_listener) = listen(config).await?;
+        let mut tasks = JoinSet::new();
+        let lanes = Lanes::open(
+            &parts.bus,
+            parts.partitions,
+            &config.lanes,
+            &config.requests,
+            &stop,
+            &mut tasks,
+        );
+        let (unbinder, ended) = Unbinder::new(config.directory.unbind_queue_max);
+        let shared = Arc::new(Shared::new(SharedParts {
+            config: parts.config,
+            incarnation: parts.incarnation,
+            lanes,
+            verifier: parts.keys,
+            unbinder,
+            pipeline: Pipeline::standard(handlers),
+        }));
+        let (event_loops, loops) = build_loops(&shared, listeners).map_err(StartError::Loop)?;
+        let registration = Registration {
+            directory: Arc::clone(&parts.directory),
+            incarnation: parts.incarnation,
+            loops: loops.clone(),
+            config: shared.config.directory.clone(),
+            shutdown: stop.clone(),
+        };
+        registration.register().await?;
+        let downlink = Downlink {
+            bus: parts.bus,
+            incarnation: parts.incarnation,
+            loops: loops.clone(),
+            shutdown: stop.clone(),
+        };
+        let reader = downlink.own().await?;
+        tasks.spawn(downlink.run(reader));
+        tasks.spawn(registration.run());
+        let directory = Arc::clone(&parts.directory);
+        tasks.spawn(unbind_all(directory, ended, stop.clone()));
+        let ready = Arc::new(AtomicBool::new(true));
+        if let Some(listener) = admin_listener {
+            let admin = Admin {
+                loops: loops.clone().into(),
+                ready: Arc::clone(&ready),
+                token: shared.config.admin_token.as_str().into(),
+                metrics: recorder,
+            };
+            tasks.spawn(admin.serve(listener, stop.clone()));
+        }
+        let threads = run_loops(event_loops, &stop).map_err(StartError::Loop)?;
+        tasks.spawn(stop_loops(stop.clone(), loops.clone()));
+        Ok(Self {
+            addresses,
+            shared,
+            directory: parts.directory,
+            loops,
+            threads,
+            tasks: Tasks(tasks),
+            ready,
+            stop,
+            _stop_on_drop: stop_on_drop,
+        })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> BoundAddresses {
+        self.addresses
+    }
+
+    /// False once it drains.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// Resolves when the gateway has ended, by its shutdown token or because a
+    /// loop has failed.
+    pub async fn ended(&self) {
+        self.stop.cancelled().await;
+    }
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway")
+            .field("incarnation", &self.shared.incarnation)
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Tasks ===
+
+impl Tasks {
+    /// Waits until all have ended.
+    pub(crate) async fn join_next_all(&mut self) {
+        while self.0.join_next().await.is_some() {}
+    }
+}
+
+/// Listeners by loop.
+type LoopListeners = Vec<Vec<Listener>>;
+
+async fn listen(
+    config: &Config,
+) -> Result<(BoundAddresses, LoopListeners, Option<TcpListener>), StartError> {
+    let count = loop_count(config);
+    let mut bound = BoundAddresses::default();
+    let mut by_loop: LoopListeners = (0..count).map(|_| Vec::new()).collect();
+    let transports = [
+        (config.tcp_address, Framing::Tcp, &mut bound.tcp),
+        (config.ws_address, Framing::WebSocket, &mut bound.ws),
+    ];
+    for (address, framing, resolved) in transports {
+        let Some(address) = address else { continue };
+        let (at, listeners) = Listener::bind_all(address, framing, count)
+            .map_err(|source| StartError::Listen { address, source })?;
+        *resolved = Some(at);
+        for (own, listener) in by_loop.iter_mut().zip(listeners) {
+            own.push(listener);
+        }
+    }
+    let Some(address) = config.admin_address else {
+        return Ok((bound, by_loop, None));
+    };
+    let of_admin = |source| StartError::Listen { address, source };
+    let admin = TcpListener::bind(address).await.map_err(of_admin)?;
+    bound.admin = Some(admin.local_addr().map_err(of_admin)?);
+    Ok((bound, by_loop, Some(admin)))
+}
+
+fn loop_count(config: &Config) -> u16 {
+    match config.event_loops {
+        0 => std::thread::available_parallelism()
+            .map_or(1, |cores| u16::try_from(cores.get()).unwrap_or(u16::MAX)),
+        count => count,
+    }
+}
+
+fn build_loops(
+    shared: &Arc<Shared>,
+    listeners: LoopListeners,
+) -> io::Result<(Vec<EventLoop>, Vec<Mailbox>)> {
+    let mut event_loops = Vec::new();
+    let mut mailboxes = Vec::new();
+    for (own, index) in listeners.into_iter().zip(0..) {
+        let (event_loop, mailbox) = EventLoop::new(index, Arc::clone(shared), own, rand::random())?;
+        event_loops.push(event_loop);
+        mailboxes.push(mailbox);
+    }
+    Ok((event_loops, mailboxes))
+}
+
+fn run_loops(
+    event_loops: Vec<EventLoop>,
+    stop: &CancellationToken,
+) -> io::Result<Vec<JoinHandle<()>>> {
+    let mut threads = Vec::new();
+    for (event_loop, index) in event_loops.into_iter().zip(0..) {
+        let stop = stop.clone();
+        let thread = std::thread::Builder::new().name(format!("sluice-loop-{index}"));
+        threads.push(thread.spawn(move || {
+            // A gateway that has lost a loop, by an error or a panic, is no gateway.
+            let stop_when_lost = stop.drop_guard();
+            match event_loop.run() {
+                Ok(()) => drop(stop_when_lost.disarm()),
+                Err(error) => tracing::error!(%error, index, "an event loop has failed"),
+            }
+        })?);
+    }
+    Ok(threads)
+}
+
+/// When the gateway is ended without a drain, its loops still end.
+async fn stop_loops(stop: CancellationToken, loops: Vec<Mailbox>) {
+    stop.cancelled().await;
+    for mailbox in &loops {
+        // A loop that has ended takes no more mail, and needs none.
+        for _ in 0..100 {
+            if mailbox.offer(crate::mailbox::Mail::Stop).is_ok() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! This gateway in the directory: its lease, and the routes of its channels.
+//! Services bind at login; the gateway unbinds at the end, and says all binds
+//! again in a slow sweep and whenever its lease had lapsed.
+
+use std::{sync::Arc, time::Duration};
+
+use sluice_bus::{Bind, BusError, Directory};
+use sluice_protocol::{ConnectionId, DeviceId, Incarnation, UserId};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot},
+    time::{Instant, MissedTickBehavior},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::DirectoryConfig,
+    mailbox::{Mail, Mailbox},
+};
+
+/// The loops' way to say that a connection is over. Never waits.
+#[derive(Debug, Clone)]
+pub(crate) struct Unbinder {
+    queue: mpsc::Sender<Ended>,
+}
+
+/// A connection that is over.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    user: UserId,
+    device: DeviceId,
+    connection: ConnectionId,
+}
+
+/// Keeps lease and routes alive.
+pub(crate) struct Registration {
+    pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) loops: Vec<Mailbox>,
+    pub(crate) config: DirectoryConfig,
+    pub(crate) shutdown: CancellationToken,
+}
+
+const UNBINDS_AT_ONCE: usize = 32;
+const UNBIND_TRIES: u32 = 5;
+const UNBIND_RETRY_MS: u64 = 200;
+const REASSERT_CHUNK: usize = 512;
+
+// === impl Unbinder ===
+
+impl Unbinder {
+    pub(crate) fn new(queue_max: usize) -> (Self, mpsc::Receiver<Ended>) {
+        let (queue, receiver) = mpsc::channel(queue_max.max(1));
+        (Self { queue }, receiver)
+    }
+
+    /// False when too many wait already.
+    pub(crate) fn unbind(&self, user: UserId, device: DeviceId, connection: ConnectionId) -> bool {
+        let ended = Ended {
+            user,
+            device,
+            connection,
+        };
+        self.queue.try_send(ended).is_ok()
+    }
+
+    /// True when nothing waits.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.queue.capacity() == self.queue.max_capacity()
+    }
+}
+
+/// Works off the queue of [`Unbinder`], a bounded number at once.
+pub(crate) async fn unbind_all(
+    directory: Arc<dyn Directory>,
+    mut queue: mpsc::Receiver<Ended>,
+    shutdown: CancellationToken,
+) {
+    let permits = Arc::new(Semaphore::new(UNBINDS_AT_ONCE));
+    while let Some(Some(ended)) = shutdown.run_until_cancelled(queue.recv()).await {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
+            return;
+        };
+        let directory = Arc::clone(&directory);
+        tokio::spawn(async move {
+            unbind(directory.as_ref(), &ended).await;
+            drop(permit);
+        });
+    }
+    // Those under way are bounded in tries, so this ends.
+    let _ = permits.acquire_many(UNBINDS_AT_ONCE as u32).await;
+}
+
+async fn unbind(directory: &dyn Directory, ended: &Ended) {
+    for attempt in 1..=UNBIND_TRIES {
+        let done = directory.unbind(&ended.user, &ended.device, ended.connection);
+        match done.await {
+            Ok(_) => return,
+            Err(error) if attempt == UNBIND_TRIES => {
+                tracing::warn!(connection = %ended.connection, %error, "unbind given up");
+            }
+            Err(_) => {
+                let wait_ms = UNBIND_RETRY_MS << attempt;
+                tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+            }
+        }
+    }
+}
+
+// === impl Registration ===
+
+impl Registration {
+    /// Takes the lease. To be done before anybody may log in.
+    pub(crate) async fn register(&self) -> Result<(), BusError> {
+        match self.directory.lease(self.incarnation, self.ttl()).await {
+            Err(BusError::LeaseLost(_)) => self.directory.lease(self.incarnation, self.ttl()).await,
+            other => other,
+        }
+    }
+
+    /// Renews the lease and says the binds again, until shutdown.
+    pub(crate) async fn run(self) {
+        let shutdown = self.shutdown.clone();
+        let sweep = Duration::from_millis(self.config.reassert_interval_ms.max(1));
+        let mut renew = tokio::time::interval(self.ttl() / 3);
+        renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut next_sweep = Instant::now() + sweep;
+        while shutdown.run_until_cancelled(renew.tick()).await.is_some() {
+            let mut lapsed = false;
+            match self.directory.lease(self.incarnation, self.ttl()).await {
+                Ok(()) => {}
+                Err(BusError::LeaseLost(_)) => {
+                    tracing::warn!("the gateway's lease had lapsed; its binds are said again");
+                    lapsed = true;
+                    // Its outcome shows at the next renewal.
+                    let _ = self.register().await;
+                }
+                Err(error) => tracing::warn!(%error, "the gateway's lease was not renewed"),
+            }
+            if lapsed || Instant::now() >= next_sweep {
+                next_sweep = Instant::now() + sweep;
+                self.reassert().await;
+            }
+        }
+    }
+
+    async fn reassert(&self) {
+        for mailbox in &self.loops {
+            let (answer, binds) = oneshot::channel();
+            mailbox.send(Mail::Binds(answer)).await;
+            let Ok(binds) = binds.await else { continue };
+            for chunk in binds.chunks(REASSERT_CHUNK) {
+                if let Err(error) = self.reassert_chunk(mailbox, chunk.to_vec()).await {
+                    tracing::warn!(%error, "binds could not be said again");
+                }
+            }
+        }
+    }
+
+    async fn reassert_chunk(&self, mailbox: &Mailbox, binds: Vec<Bind>) -> Result<(), BusError> {
+        let displaced = self.directory.reassert(binds).await?;
+        if !displaced.is_empty() {
+            mailbox.send(Mail::Displaced(displaced)).await;
+        }
+        Ok(())
+    }
+
+    fn ttl(&self) -> Duration {
+        Duration::from_millis(self.config.lease_ttl_ms.max(3))
+    }
+}

@@ -1,0 +1,79 @@
+//! What all loops of a gateway share.
+
+use sluice_bus::Stream;
+use sluice_protocol::Incarnation;
+
+use crate::{
+    address_limits::AddressLimits,
+    clock::Clock,
+    config::{Config, PushConfig},
+    lane::Lanes,
+    pipeline::Pipeline,
+    push_window::RetryRule,
+    rate::Rate,
+    registration::Unbinder,
+    replay::ReplayGuard,
+    rtt::RtoBounds,
+    token::TokenVerifier,
+};
+
+/// Settings and services of one gateway, read-only or behind their own locks.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) incarnation: Incarnation,
+    /// Where answers to this gateway go.
+    pub(crate) reply_to: String,
+    pub(crate) clock: Clock,
+    pub(crate) lanes: Lanes,
+    pub(crate) verifier: TokenVerifier,
+    pub(crate) replay: ReplayGuard,
+    pub(crate) addresses: AddressLimits,
+    pub(crate) unbinder: Unbinder,
+    pub(crate) pipeline: Pipeline,
+    pub(crate) packet_rate: Rate,
+    pub(crate) retry_rule: RetryRule,
+}
+
+/// What [`Shared`] is made of, apart from what follows from the settings.
+pub(crate) struct SharedParts {
+    pub(crate) config: Config,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) lanes: Lanes,
+    pub(crate) verifier: TokenVerifier,
+    pub(crate) unbinder: Unbinder,
+    pub(crate) pipeline: Pipeline,
+}
+
+// === impl Shared ===
+
+impl Shared {
+    pub(crate) fn new(parts: SharedParts) -> Self {
+        let limits = &parts.config.limits;
+        Self {
+            incarnation: parts.incarnation,
+            reply_to: Stream::Down(parts.incarnation).to_string(),
+            clock: Clock::start(),
+            lanes: parts.lanes,
+            verifier: parts.verifier,
+            replay: ReplayGuard::new(limits.connect_skew_max_ms, limits.replay_entries_max),
+            addresses: AddressLimits::new(limits),
+            unbinder: parts.unbinder,
+            pipeline: parts.pipeline,
+            packet_rate: Rate::per_second(limits.packets_per_s, limits.packets_burst),
+            retry_rule: retry_rule(&parts.config.push),
+            config: parts.config,
+        }
+    }
+}
+
+fn retry_rule(push: &PushConfig) -> RetryRule {
+    RetryRule {
+        rto: RtoBounds {
+            initial_ms: push.rto_initial_ms,
+            min_ms: push.rto_min_ms,
+            max_ms: push.rto_max_ms,
+        },
+        tries_max: push.tries_max.max(1),
+        resend_max_bytes: push.output_low_bytes,
+    }
+}
