@@ -495,7 +495,7 @@ impl Driver {
 }
 
 /// What is to be saved once the application is done with this event.
-fn position(event: &Event) -> Option<Change> {
+pub(crate) fn position(event: &Event) -> Option<Change> {
     let Event::Entry { entry, .. } = event else {
         return None;
     };

@@ -17,6 +17,8 @@ mod outbox;
 mod push_acks;
 mod sends;
 mod sync;
+#[cfg(test)]
+mod tests;
 mod timeline;
 
 pub use answers::{ConversationList, ConversationSummary, HistoryPage, Response, Target};

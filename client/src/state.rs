@@ -130,7 +130,7 @@ impl LocalState {
 // === impl Saved ===
 
 impl Saved {
-    fn apply(&mut self, change: Change) {
+    pub(crate) fn apply(&mut self, change: Change) {
         match change {
             Change::Inbox(position) => self.inbox = position,
             Change::Group(conversation, position) => {
