@@ -3,10 +3,12 @@
 // Helpers outside of #[test] functions are tests as well.
 #![allow(clippy::unwrap_used)]
 
+mod crash;
 mod folder;
 mod group;
 mod kit;
 mod message;
+mod model;
 mod pull;
 mod session;
 mod user;
