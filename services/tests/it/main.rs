@@ -1,0 +1,12 @@
+//! The services as they are used: a real store, the in-process bus and
+//! directory, and a gateway played by the test.
+
+#![allow(missing_docs, unreachable_pub)]
+
+mod faults;
+mod groups;
+mod private;
+mod recall;
+mod receipts;
+mod sessions;
+mod world;
