@@ -133,8 +133,7 @@ pub(crate) fn watch(folder: &Path, plan: Plan) {
 /// What a power cut would leave of a watched folder now.
 pub(crate) fn cut_now(folder: &Path, cut: Cut, random: &mut Random) -> Image {
     let watched = with_shim(|shim| Arc::clone(&shim.folders[folder]));
-    let image = locked(&watched).platter.after(cut, random);
-    image
+    locked(&watched).platter.after(cut, random)
 }
 
 // === impl Random ===
