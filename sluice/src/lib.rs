@@ -1,5 +1,8 @@
 //! The one binary of Sluice, as a library so that its tests can call it:
 //! wires, parses, prints.
 
+pub mod cli;
+pub mod commands;
+pub mod config;
 pub mod demo;
-pub mod transport;
+pub mod standalone;

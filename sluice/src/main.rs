@@ -1,2 +1,10 @@
-//! The one binary of Sluice.
-fn main() {}
+//! `sluice`: see `sluice --help`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use sluice::cli::Cli;
+
+fn main() -> ExitCode {
+    sluice::cli::run(Cli::parse())
+}

@@ -39,8 +39,10 @@ pub(super) struct Timeline {
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) body: HeldBody,
-    /// Number of the push that brought it, if on the connection under way.
+    /// Number of the push that brought it, on the connection under way.
     pub(super) push: Option<u64>,
+    /// It came by a pull, so the server isn't told by a push ack that it is here.
+    pub(super) is_pulled: bool,
 }
 
 #[derive(Debug)]
@@ -63,9 +65,8 @@ pub(super) enum Placed {
     Dropped,
 }
 
-/// The wait between two fruitless pulls doubles, up to this span.
-const FRUITLESS_WAIT_MAX_MS: u64 = 30_000;
-const FRUITLESS_SHIFT_MAX: u32 = 16;
+/// The longest wait between two fruitless pulls is the patience times 2 to this.
+const FRUITLESS_SHIFT_MAX: u32 = 7;
 
 // === impl Timeline ===
 
@@ -187,7 +188,7 @@ impl Timeline {
             let patience = if self.has_more && self.fruitless == 0 {
                 0
             } else {
-                (patience_ms << self.fruitless.min(FRUITLESS_SHIFT_MAX)).min(FRUITLESS_WAIT_MAX_MS)
+                patience_ms << self.fruitless.min(FRUITLESS_SHIFT_MAX)
             };
             self.due_ms = Some(now_ms.saturating_add(patience));
         }
@@ -221,13 +222,14 @@ impl Timeline {
 
 impl Held {
     /// From the wire; what can't be read keeps its place.
-    pub(super) fn new(entry: Option<Entry>, push: Option<u64>) -> Self {
+    pub(super) fn new(entry: Option<Entry>, push: Option<u64>, is_pulled: bool) -> Self {
         Self {
             body: match entry {
                 Some(entry) => HeldBody::Entry(Box::new(entry)),
                 None => HeldBody::Unreadable,
             },
             push,
+            is_pulled,
         }
     }
 
@@ -235,6 +237,7 @@ impl Held {
         Self {
             body: HeldBody::Announced,
             push: Some(push),
+            is_pulled: false,
         }
     }
 }

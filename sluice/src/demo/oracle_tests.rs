@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
+use sluice_client::Transport;
+
 use super::*;
-use crate::{
-    demo::{
-        log::{LoggedConversation, LoggedMessage},
-        plan::PlanOptions,
-    },
-    transport::Transport,
+use crate::demo::{
+    log::{LoggedConversation, LoggedMessage},
+    plan::PlanOptions,
 };
 
 /// Two people, three messages: a, b, a.

@@ -1,13 +1,16 @@
 //! Turns a log into who does what: made from the log and the seed alone, so
 //! that a run can be repeated.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 
 use super::log::LoggedConversation;
-use crate::transport::Transport;
+use sluice_client::Transport;
 
 /// Index into [`Plan::users`].
 pub type UserIndex = usize;
@@ -131,6 +134,22 @@ impl Plan {
             strands,
             groups,
         }
+    }
+
+    /// Conversations on the server: groups, and pairs that meet in private.
+    pub fn conversations(&self) -> usize {
+        let pairs: HashSet<[UserIndex; 2]> = self
+            .strands
+            .iter()
+            .filter(|strand| strand.place == Place::Private)
+            .filter_map(|strand| {
+                let sender = self.messages.get(strand.first)?.sender;
+                let mut pair = [sender, self.peer_of(strand, sender)?];
+                pair.sort_unstable();
+                Some(pair)
+            })
+            .collect();
+        pairs.len() + self.groups.len()
     }
 
     /// The other party of a private strand.

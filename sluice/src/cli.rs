@@ -1,0 +1,87 @@
+//! The command line: one file a command in `commands/`.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::commands::{demo, serve};
+
+/// An instant-messaging gateway and the backend behind it.
+#[derive(Debug, Parser)]
+#[command(name = "sluice", version, max_term_width = 100)]
+#[command(
+    after_help = "Try `sluice demo`: it starts everything, replays real conversations and \
+    checks that nothing was lost, doubled or out of order.\n\n\
+    Logs go to standard error; RUST_LOG=sluice=debug shows more."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Args),
+    Demo(demo::Args),
+}
+
+/// Runs a command to its end, or until Ctrl-C or SIGTERM.
+pub fn run(cli: Cli) -> ExitCode {
+    let default = match &cli.command {
+        Command::Serve(_) => "info",
+        Command::Demo(_) => "warn",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        let signals = tokio::spawn(cancel_on_signal(shutdown.clone()));
+        let result = match cli.command {
+            Command::Serve(args) => serve::run(args, shutdown).await,
+            Command::Demo(args) => demo::run(args, shutdown).await,
+        };
+        signals.abort();
+        result
+    });
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The first Ctrl-C or SIGTERM asks to stop; the second one doesn't ask.
+async fn cancel_on_signal(shutdown: CancellationToken) -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        if shutdown.is_cancelled() {
+            std::process::exit(130);
+        }
+        shutdown.cancel();
+    }
+}

@@ -1,0 +1,104 @@
+//! `sluice demo`.
+
+use std::{io::Write, path::PathBuf, process::ExitCode, time::Duration};
+
+use sluice_client::Transport;
+use sluice_relay::FaultPlan;
+use tokio_util::sync::CancellationToken;
+
+use crate::demo::{self, DemoOptions, Server, server};
+
+/// Replay real conversations through the whole system and check what clients saw
+///
+/// Starts the system (or uses --server), connects a device for everybody in a
+/// chat log, lets them all talk at once, cuts some of them off and restarts
+/// others, and in the end compares what every device was handed, and a fresh
+/// device of everybody, with what was said. Exits 0 only when nothing was lost,
+/// duplicated, reordered or corrupted and every send was acked.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    sluice demo\n  \
+    sluice demo --data log.ndjson.gz --transports tcp,ws --json\n  \
+    sluice demo --limit 20 --faults delay_ms=40,jitter_ms=20,reset_s=10")]
+pub struct Args {
+    /// Chat log: one {"conversation","sender","text"} a line, .gz or not [default: an excerpt that ships]
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+    /// Only the first N conversations of the log
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Spread over the devices: tcp, ws
+    #[arg(long, value_delimiter = ',', default_value = "tcp,ws", value_parser = transport)]
+    transports: Vec<Transport>,
+    /// Conversations replayed in groups of 3 to 500 [default: 5 % of them]
+    #[arg(long, value_name = "N")]
+    groups: Option<usize>,
+    /// What a relay between clients and server does, such as
+    /// "delay_ms=40,jitter_ms=20,reset_s=10,stall_s=20"
+    #[arg(long, value_name = "FAULTS", default_value = "")]
+    faults: FaultPlan,
+    /// Use a running server, by the address of its HTTP API
+    #[arg(long, value_name = "ADDR")]
+    server: Option<String>,
+    /// Every random choice follows it [default: random, printed]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Without any progress for so many seconds, what is missing counts as lost
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    patience_s: u64,
+    /// One JSON object on standard output at the end, instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
+    let seed = args.seed.unwrap_or_else(|| rand::random::<u32>().into());
+    eprintln!("seed {seed}");
+    let options = DemoOptions {
+        data: args.data,
+        limit: args.limit.unwrap_or(usize::MAX),
+        transports: args.transports,
+        groups: args.groups,
+        faults: args.faults,
+        seed,
+        server: match args.server {
+            Some(http) => Server::At(http),
+            None => Server::Start(server::this_program()?),
+        },
+        patience: Duration::from_secs(args.patience_s),
+        progress: true,
+    };
+    let report = tokio::select! {
+        report = demo::run(options) => report?,
+        () = shutdown.cancelled() => {
+            eprintln!("stopped before the end");
+            return Ok(ExitCode::from(130));
+        }
+    };
+    let mut stdout = std::io::stdout().lock();
+    if args.json {
+        for example in &report.examples {
+            eprintln!("{example}");
+        }
+        writeln!(stdout, "{}", serde_json::to_string(&report)?)?;
+    } else {
+        writeln!(stdout, "{}", report.table())?;
+    }
+    Ok(if report.ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// A transport's name on the command line.
+pub(crate) fn transport(name: &str) -> Result<Transport, String> {
+    match name {
+        "tcp" => Ok(Transport::Tcp),
+        "ws" => Ok(Transport::WebSocket),
+        other => Err(format!(
+            "there is no transport {other:?}; there are tcp and ws"
+        )),
+    }
+}

@@ -1,0 +1,293 @@
+//! One person of the replay: a first device that chats, is cut off and comes
+//! back, and the devices that only look.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use sluice_client::{
+    Client, ContentType, DeviceId, Endpoint, Event, EventStream, LocalState, SendError, Target,
+    Transport, UserId,
+};
+use tokio::{sync::Mutex, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    board::Board,
+    oracle::{DeviceIndex, DeviceKind},
+    plan::{MessageIndex, UserIndex},
+};
+
+/// What a device needs to connect.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// Whose.
+    pub user: UserId,
+    /// For login.
+    pub token: String,
+    /// Where to.
+    pub endpoint: Endpoint,
+}
+
+/// One person's first device.
+pub struct Person {
+    board: Arc<Board>,
+    user: UserIndex,
+    account: Account,
+    transport: Transport,
+    device: DeviceIndex,
+    state: StatePlace,
+    /// Held across a send, so that a restart doesn't fall into it.
+    live: Mutex<Option<Live>>,
+}
+
+/// Where positions are saved.
+#[derive(Debug, Clone)]
+pub enum StatePlace {
+    /// Lost with the process.
+    Memory,
+    /// In this file.
+    File(PathBuf),
+}
+
+/// A device that is running.
+struct Live {
+    client: Client,
+    stop: CancellationToken,
+    listener: JoinHandle<()>,
+}
+
+/// How long a device that only looks may take.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How long a device that has ended may keep its state file open.
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
+
+// === impl Person ===
+
+impl Person {
+    /// Starts the first device of a user.
+    pub fn start(
+        board: Arc<Board>,
+        user: UserIndex,
+        account: Account,
+        transport: Transport,
+        state: StatePlace,
+    ) -> anyhow::Result<Self> {
+        let device = board.add_device(user, DeviceKind::First);
+        let person = Self {
+            board,
+            user,
+            account,
+            transport,
+            device,
+            state,
+            live: Mutex::new(None),
+        };
+        let live = person.connect(false)?;
+        *person
+            .live
+            .try_lock()
+            .context("nobody else knows this person yet")? = Some(live);
+        Ok(person)
+    }
+
+    /// Sends a planned message, and is cut off behind it where the plan says so.
+    pub async fn send(
+        self: &Arc<Self>,
+        message: MessageIndex,
+        target: Target,
+    ) -> anyhow::Result<()> {
+        let planned = &self.board.plan.messages[message];
+        let mut live = self.live.lock().await;
+        let Some(running) = live.as_ref() else {
+            bail!("the run is over")
+        };
+        self.board.sending(message);
+        let pending = running
+            .client
+            .send(target, ContentType::Text, planned.body.clone())
+            .await
+            .with_context(|| format!("message {message} was not taken"))?;
+        self.board.sent(message, pending.client_msg_id());
+        let person = Arc::clone(self);
+        tokio::spawn(async move {
+            match pending.acked().await {
+                Ok(receipt) => person
+                    .board
+                    .acked(message, receipt.conversation, receipt.seq),
+                // The restarted client sends it again; its own entry is the ack.
+                Err(SendError::Ended(_)) => {}
+                Err(error) => {
+                    tracing::warn!(message, %error, "a send was refused");
+                    person.board.refused(message);
+                }
+            }
+        });
+        let plan = &self.board.plan.users[self.user];
+        if plan.cut_after == Some(message) {
+            if !self.board.is_acked(message) {
+                self.board.count_cut();
+            }
+            running.client.cut().await?;
+            if plan.restarts
+                && let Some(running) = live.take()
+            {
+                running.stop().await;
+                *live = Some(self.connect_again().await?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Logs the first device off.
+    pub async fn stop(&self) {
+        if let Some(live) = self.live.lock().await.take() {
+            live.stop().await;
+        }
+    }
+
+    /// The file is free when the last life has closed it, shortly after it ended.
+    async fn connect_again(&self) -> anyhow::Result<Live> {
+        let until = Instant::now() + CLOSING_TIMEOUT;
+        loop {
+            match self.connect(true) {
+                Err(_) if Instant::now() < until => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn connect(&self, again: bool) -> anyhow::Result<Live> {
+        let state = match &self.state {
+            StatePlace::Memory => LocalState::memory(),
+            StatePlace::File(path) => {
+                LocalState::open(path).with_context(|| format!("local state {}", path.display()))?
+            }
+        };
+        let (client, events) = start_client(&self.account, "first", self.transport, state)?;
+        let stop = CancellationToken::new();
+        let listening = listen(
+            Arc::clone(&self.board),
+            self.user,
+            self.device,
+            events,
+            stop.clone(),
+            again,
+        );
+        Ok(Live {
+            client,
+            stop,
+            listener: tokio::spawn(listening),
+        })
+    }
+}
+
+// === impl Live ===
+
+impl Live {
+    /// Ends the device as a process would that saves its positions.
+    async fn stop(self) {
+        self.stop.cancel();
+        // The listener owns the events; it commits the last one it took.
+        let _ = self.listener.await;
+        self.client.disconnect(false).await;
+    }
+}
+
+/// Feeds the board with what a first device's application is handed.
+async fn listen(
+    board: Arc<Board>,
+    user: UserIndex,
+    device: DeviceIndex,
+    mut events: EventStream,
+    stop: CancellationToken,
+    mut connected_before: bool,
+) {
+    let mut online_since = None;
+    loop {
+        let event = tokio::select! {
+            biased;
+            () = stop.cancelled() => {
+                // What was taken must not be told again to the next life; an
+                // error means that the client has ended, and kept what it could.
+                let _ = events.commit().await;
+                return;
+            }
+            event = events.next() => event,
+        };
+        match event {
+            Some(Event::Entry { entry, own }) => {
+                board.entry(device, DeviceKind::First, user, &entry, own, online_since);
+            }
+            Some(Event::Connected { .. }) => {
+                online_since = Some(Instant::now());
+                if std::mem::replace(&mut connected_before, true) {
+                    board.count_reconnect();
+                }
+            }
+            Some(Event::Disconnected { .. }) => online_since = None,
+            Some(Event::Kicked { reason }) => {
+                tracing::warn!(user = %board.plan.users[user].name, ?reason, "kicked");
+            }
+            Some(Event::LoginRefused { refusal }) => {
+                tracing::warn!(user = %board.plan.users[user].name, %refusal, "login refused");
+            }
+            Some(_) => {}
+            None => return,
+        }
+    }
+}
+
+/// Logs a device in that has nothing, pulls all there is and logs off.
+pub async fn pull_everything(
+    board: &Board,
+    user: UserIndex,
+    account: &Account,
+    transport: Transport,
+    kind: DeviceKind,
+) -> anyhow::Result<()> {
+    let device = board.add_device(user, kind);
+    let name = if kind == DeviceKind::Fresh {
+        "fresh"
+    } else {
+        "second"
+    };
+    let (client, mut events) = start_client(account, name, transport, LocalState::memory())?;
+    let pull = async {
+        while let Some(event) = events.next().await {
+            match event {
+                Event::Entry { entry, own } => board.entry(device, kind, user, &entry, own, None),
+                Event::CaughtUp => return Ok(()),
+                Event::Kicked { reason } => bail!("kicked: {reason:?}"),
+                Event::LoginRefused { refusal } => bail!("login refused: {refusal}"),
+                _ => {}
+            }
+        }
+        bail!("the client ended")
+    };
+    let caught_up = tokio::time::timeout(CATCH_UP_TIMEOUT, pull).await;
+    client.disconnect(true).await;
+    caught_up.context("not caught up in time")?
+}
+
+fn start_client(
+    account: &Account,
+    device: &str,
+    transport: Transport,
+    state: LocalState,
+) -> anyhow::Result<(Client, EventStream)> {
+    Ok(
+        Client::builder(account.user.clone(), DeviceId::parse(device)?)
+            .server(account.endpoint.clone())
+            .transport(transport)
+            .token(account.token.as_str())
+            .state(state)
+            .start()?,
+    )
+}

@@ -1,0 +1,158 @@
+//! The system under demonstration: a process of its own, so that its memory is
+//! its own, started on free ports and ended with the run.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+use sluice_client::Endpoint;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
+
+/// Where a server can be reached: `serve`'s first line, and `GET /endpoints`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Addresses {
+    /// HTTP APIs.
+    pub http: String,
+    /// TCP clients.
+    pub tcp: Option<String>,
+    /// WebSocket clients.
+    pub ws: Option<String>,
+}
+
+/// A `sluice serve` that this process has started.
+#[derive(Debug)]
+pub struct ServerProcess {
+    child: Child,
+    /// Where it listens.
+    pub addresses: Addresses,
+    _data: tempfile::TempDir,
+}
+
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The demo's people have random passwords that nobody keeps, so hashing them
+/// slowly would only measure the hash.
+const CONFIG: &str = r#"
+[services]
+argon2_memory_kib = 64
+argon2_iterations = 1
+logins_per_user_per_minute = 1000
+"#;
+
+// === impl ServerProcess ===
+
+impl ServerProcess {
+    /// Starts `program serve` on free ports with its data in a folder that goes with it.
+    pub async fn start(program: &Path) -> anyhow::Result<Self> {
+        let data = tempfile::Builder::new().prefix("sluice-demo-").tempdir()?;
+        let config = data.path().join("sluice.toml");
+        std::fs::write(&config, CONFIG)?;
+        let mut child = Command::new(program)
+            .arg("serve")
+            .args(["--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .args(["--tcp", "127.0.0.1:0", "--ws", "127.0.0.1:0"])
+            .arg("--config")
+            .arg(&config)
+            .arg("--data-dir")
+            .arg(data.path().join("data"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot start {} serve", program.display()))?;
+        let stdout = child
+            .stdout
+            .take()
+            .context("the server's output is piped")?;
+        let mut lines = BufReader::new(stdout).lines();
+        let first = tokio::time::timeout(READY_TIMEOUT, lines.next_line())
+            .await
+            .context("the server was not ready in time")??;
+        let Some(first) = first else {
+            bail!(
+                "the server ended before it was ready: {}",
+                child.wait().await?
+            )
+        };
+        let addresses = serde_json::from_str(&first)
+            .with_context(|| format!("the server's first line is not what was agreed: {first}"))?;
+        Ok(Self {
+            child,
+            addresses,
+            _data: data,
+        })
+    }
+
+    /// Highest resident memory so far, in MB.
+    pub fn rss_peak_mb(&self) -> f64 {
+        let Some(pid) = self.child.id() else {
+            return 0.0;
+        };
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
+        kib.unwrap_or_default() / 1024.0
+    }
+
+    /// Asks it to drain and waits for its end.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        let Some(pid) = self.child.id() else {
+            bail!("the server has ended by itself")
+        };
+        let status = Command::new("kill")
+            .args(["-TERM", &pid.to_string()])
+            .status()
+            .await?;
+        if !status.success() {
+            bail!("the server could not be told to stop");
+        }
+        let ended = tokio::time::timeout(STOP_TIMEOUT, self.child.wait()).await;
+        let status = ended.context("the server did not stop in time")??;
+        if !status.success() {
+            bail!("the server ended with {status}");
+        }
+        Ok(())
+    }
+}
+
+// === impl Addresses ===
+
+impl Addresses {
+    /// Asks a running server.
+    pub async fn of(http: &str) -> anyhow::Result<Self> {
+        let http = http.trim_start_matches("http://").trim_end_matches('/');
+        let url = format!("http://{http}/endpoints");
+        let answer = reqwest::get(&url)
+            .await
+            .with_context(|| format!("no server at {url}"))?;
+        let addresses = answer.error_for_status()?.json().await;
+        addresses.with_context(|| format!("{url} does not answer like a Sluice server"))
+    }
+
+    /// Where clients connect.
+    pub fn endpoint(&self) -> anyhow::Result<Endpoint> {
+        let tcp = self
+            .tcp
+            .as_ref()
+            .map(|tcp| tcp.parse())
+            .transpose()
+            .context("tcp address")?;
+        Ok(Endpoint {
+            tcp,
+            ws: self.ws.as_ref().map(|ws| format!("ws://{ws}/")),
+        })
+    }
+}
+
+/// The program that is running, to be started again as a server.
+pub fn this_program() -> anyhow::Result<PathBuf> {
+    std::env::current_exe().context("cannot find the path of this program")
+}

@@ -1,0 +1,82 @@
+//! The main job, by the program and its JSON.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::server::SLUICE;
+
+fn demo(arguments: &[&str]) -> Value {
+    let output = Command::new(SLUICE)
+        .arg("demo")
+        .arg("--json")
+        .args(arguments)
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(
+        stdout.lines().count(),
+        1,
+        "one object and no more: {stdout}\n{stderr}"
+    );
+    let report: Value = serde_json::from_str(&stdout).unwrap();
+    assert!(output.status.success(), "{report}\n{stderr}");
+    report
+}
+
+/// The fields that acceptance relies on.
+const FIELDS: &[&str] = &[
+    "conversations",
+    "strands",
+    "users",
+    "devices",
+    "messages",
+    "expected",
+    "delivered",
+    "acked",
+    "lost",
+    "duplicated",
+    "reordered",
+    "corrupted",
+    "reconnects",
+    "cuts",
+    "groups",
+    "msgs_per_s",
+    "latency_p50_ms",
+    "latency_p99_ms",
+    "latency_p999_ms",
+    "latency_max_ms",
+    "ack_p50_ms",
+    "ack_p99_ms",
+    "duration_s",
+    "server_rss_peak_mb",
+    "seed",
+    "ok",
+];
+
+#[test]
+fn the_excerpt_replays_over_both_transports() {
+    let report = demo(&["--limit", "40", "--transports", "tcp,ws", "--seed", "7"]);
+    for field in FIELDS {
+        assert!(
+            report.get(field).is_some(),
+            "{field} is missing in {report}"
+        );
+    }
+    assert_eq!(report["ok"], true);
+    assert_eq!(report["strands"], 40);
+    assert_eq!(report["groups"], 2);
+    assert_eq!(report["seed"], 7);
+    assert_eq!(report["delivered"], report["expected"]);
+    assert_eq!(report["acked"], report["messages"]);
+    assert!(report["server_rss_peak_mb"].as_f64().unwrap() > 1.0);
+}
+
+#[test]
+fn a_bad_link_loses_nothing() {
+    let faults = "delay_ms=5,jitter_ms=10,reset_s=2,stall_s=4";
+    let report = demo(&["--limit", "20", "--faults", faults, "--seed", "11"]);
+    assert_eq!(report["ok"], true);
+    assert!(report["reconnects"].as_u64().unwrap() > 0, "{report}");
+}

@@ -1,0 +1,9 @@
+//! The program as it is used: real processes, real sockets.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
+
+mod crash;
+mod demo;
+mod hostile_link;
+mod oracle;
+mod server;

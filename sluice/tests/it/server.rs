@@ -1,0 +1,95 @@
+//! A `sluice serve` on free ports with its data in a folder of the test's own.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use serde::Deserialize;
+use sluice_client::Endpoint;
+
+pub const SLUICE: &str = env!("CARGO_BIN_EXE_sluice");
+
+/// Cheap password hashes: tests are not about them.
+const CONFIG: &str = "[services]\nargon2_memory_kib = 64\nargon2_iterations = 1\n\
+    logins_per_user_per_minute = 1000\n";
+
+/// A running server; killed when dropped.
+pub struct Server {
+    child: Child,
+    pub addresses: Addresses,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Addresses {
+    pub http: String,
+    pub tcp: SocketAddr,
+    pub ws: SocketAddr,
+}
+
+impl Server {
+    /// Starts on the data in `folder`, on free ports, or on those it had before.
+    pub fn start(folder: &Path, again: Option<&Addresses>) -> Self {
+        let config = folder.join("sluice.toml");
+        std::fs::write(&config, CONFIG).unwrap();
+        let any = || "127.0.0.1:0".to_owned();
+        let http = again.map_or_else(any, |a| a.http.clone());
+        let tcp = again.map_or_else(any, |a| a.tcp.to_string());
+        let ws = again.map_or_else(any, |a| a.ws.to_string());
+        let mut child = Command::new(SLUICE)
+            .args(["serve", "--http", &http, "--tcp", &tcp, "--ws", &ws])
+            .args(["--admin", "127.0.0.1:0", "--config"])
+            .arg(&config)
+            .arg("--data-dir")
+            .arg(folder.join("data"))
+            .env("RUST_LOG", "warn")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut first = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut first)
+            .unwrap();
+        let addresses = serde_json::from_str(&first)
+            .unwrap_or_else(|error| panic!("first line {first:?}: {error}"));
+        Self { child, addresses }
+    }
+
+    pub fn endpoint(&self) -> Endpoint {
+        let ws = format!("ws://{}/", self.addresses.ws);
+        Endpoint {
+            tcp: Some(self.addresses.tcp),
+            ws: Some(ws),
+        }
+    }
+
+    /// As power does when it goes: without a word.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM; returns whether it exited with 0.
+    pub fn terminate(mut self) -> bool {
+        let pid = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+        self.child.wait().unwrap().success()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail when the test has ended it already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,86 @@
+//! What memory costs: of a process by its pages, of the kernel by its slabs.
+
+use std::{fs, io};
+
+/// Memory of one process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessMemory {
+    /// Proportional set size: private pages, and its share of the others.
+    pub pss_bytes: u64,
+    /// CPU time used so far, user and system.
+    pub cpu_ms: u64,
+}
+
+/// Memory that the kernel holds for sockets and what belongs to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KernelMemory {
+    /// Slabs of the whole machine.
+    pub slab_bytes: u64,
+}
+
+// === impl ProcessMemory ===
+
+impl ProcessMemory {
+    /// Reads it from /proc.
+    ///
+    /// # Errors
+    /// There is no such process, or it may not be looked at.
+    pub fn of(pid: u32) -> io::Result<Self> {
+        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // The name in parentheses may hold spaces; the numbers come after it.
+        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let fields: Vec<&str> = after_name.split_whitespace().collect();
+        let ticks = |index: usize| {
+            fields
+                .get(index)
+                .and_then(|field| field.parse::<u64>().ok())
+        };
+        // utime and stime, in ticks of 10 ms (USER_HZ).
+        let cpu_ms = (ticks(11).unwrap_or(0) + ticks(12).unwrap_or(0)) * 10;
+        Ok(Self {
+            pss_bytes: kib_line(&rollup, "Pss:")? * 1024,
+            cpu_ms,
+        })
+    }
+}
+
+// === impl KernelMemory ===
+
+impl KernelMemory {
+    /// Reads it from /proc.
+    ///
+    /// # Errors
+    /// /proc is not what it should be.
+    pub fn now() -> io::Result<Self> {
+        let info = fs::read_to_string("/proc/meminfo")?;
+        Ok(Self {
+            slab_bytes: kib_line(&info, "Slab:")? * 1024,
+        })
+    }
+}
+
+fn kib_line(text: &str, name: &str) -> io::Result<u64> {
+    text.lines()
+        .find_map(|line| {
+            line.strip_prefix(name)?
+                .split_whitespace()
+                .next()?
+                .parse()
+                .ok()
+        })
+        .ok_or_else(|| io::Error::other(format!("no {name} in /proc")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_memory() {
+        let memory = ProcessMemory::of(std::process::id()).unwrap();
+        assert!(memory.pss_bytes > 100_000, "{memory:?}");
+        assert!(KernelMemory::now().unwrap().slab_bytes > 0);
+        assert!(ProcessMemory::of(u32::MAX).is_err());
+    }
+}
