@@ -289,7 +289,7 @@ impl Driver {
                 Err(error) => drop(kept.send(Err(error))),
             },
             Command::Notify(body) => session.notify(body),
-            Command::Read(conversation, seq) => session.read(conversation, seq),
+            Command::Read(conversation, seq) => session.read(now_ms, conversation, seq),
             Command::Call {
                 body,
                 timeout_ms,
@@ -424,7 +424,7 @@ impl Driver {
                 for (kept, _) in self.keeping.drain(..) {
                     drop(kept.send(Err(SendError::State(error.clone()))));
                 }
-                self.parts.session.fail(error);
+                self.parts.session.fail(self.clock.now_ms(), error);
             }
         }
     }

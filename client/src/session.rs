@@ -48,6 +48,8 @@ use sync::Sync;
 const PUSH_ACKS_AT_ONCE: usize = 32;
 /// Read cursors that are kept until they could be sent.
 const READS_MAX: usize = 256;
+/// A read cursor sent this long before the connection was lost has arrived.
+const READ_DOUBT_MS: u64 = 30_000;
 
 /// What the driver is to do or pass on.
 #[derive(Debug, PartialEq)]
@@ -77,10 +79,27 @@ pub(crate) struct Session {
     sync: Sync,
     acks: PushAcks,
     calls: Calls,
-    reads: HashMap<ConversationId, u64>,
+    reads: HashMap<ConversationId, ReadCursor>,
     transmit: VecDeque<Packet>,
     events: VecDeque<Event>,
     outputs: VecDeque<Output>,
+}
+
+/// How far the user has read a conversation.
+#[derive(Debug, Default)]
+struct ReadCursor {
+    seq: u64,
+    sent_ms: Option<u64>,
+}
+
+// === impl ReadCursor ===
+
+impl ReadCursor {
+    /// It may not have arrived: not sent, or lately.
+    fn is_doubtful(&self, now_ms: u64) -> bool {
+        self.sent_ms
+            .is_none_or(|at| now_ms.saturating_sub(at) < READ_DOUBT_MS)
+    }
 }
 
 // === impl Session ===
@@ -153,7 +172,7 @@ impl Session {
             Body::Resync(resync) => self.sync_within(now_ms, resync.delay_max_ms.into()),
             Body::Pong(pong) => self.adopt_server_time(now_ms, pong.server_time_ms),
             Body::TokenRefreshed(refreshed) => self.handle_refreshed(now_ms, refreshed),
-            Body::Kick(kick) => self.handle_kick(kick),
+            Body::Kick(kick) => self.handle_kick(now_ms, kick),
             Body::GoAway(go_away) => self.handle_go_away(now_ms, go_away),
             Body::DeliveredNotice(_)
             | Body::ReadNotice(_)
@@ -202,10 +221,10 @@ impl Session {
     fn handle_error(&mut self, now_ms: u64, id: u64, error: packet::Error) {
         if self.calls.contains(id) {
             self.handle_call_error(now_ms, id, error);
-        } else if !error.client_msg_id.is_empty() {
+        } else {
+            // Or it answers what expects no answer (typing, read, ephemeral, refresh).
             self.handle_send_error(now_ms, id, error);
         }
-        // Else it answers what expects no answer (typing, read, ephemeral, refresh).
     }
 
     fn handle_busy(&mut self, now_ms: u64, id: u64, busy: packet::Busy) {
@@ -213,7 +232,7 @@ impl Session {
         if self.calls.contains(id) {
             self.retry_call(now_ms, id, retry_at_ms);
         } else {
-            self.handle_send_busy(id, &busy.client_msg_id, retry_at_ms);
+            self.handle_send_busy(id, retry_at_ms);
         }
     }
 
@@ -299,31 +318,49 @@ impl Session {
     }
 
     /// This user has read up to `seq`; told when there is a connection.
-    pub(crate) fn read(&mut self, conversation: ConversationId, seq: u64) {
+    pub(crate) fn read(&mut self, now_ms: u64, conversation: ConversationId, seq: u64) {
+        if self.reads.len() >= READS_MAX {
+            self.reads.retain(|_, cursor| cursor.is_doubtful(now_ms));
+        }
         if self.reads.len() < READS_MAX || self.reads.contains_key(&conversation) {
             let cursor = self.reads.entry(conversation).or_default();
-            *cursor = seq.max(*cursor);
+            if seq > cursor.seq {
+                *cursor = ReadCursor { seq, sent_ms: None };
+            }
         }
-        self.flush_reads();
+        self.flush_reads(now_ms);
     }
 
-    fn flush_reads(&mut self) {
-        if self.is_online() {
-            self.transmit
-                .extend(self.reads.drain().map(|(conversation, seq)| Packet {
+    fn flush_reads(&mut self, now_ms: u64) {
+        if !self.is_online() {
+            return;
+        }
+        for (conversation, cursor) in &mut self.reads {
+            if cursor.sent_ms.is_none() {
+                cursor.sent_ms = Some(now_ms);
+                self.transmit.push_back(Packet {
                     id: 0,
                     body: Some(Body::Read(packet::Read {
                         conversation_id: conversation.to_string(),
-                        seq,
+                        seq: cursor.seq,
                     })),
-                }));
+                });
+            }
+        }
+    }
+
+    /// Read cursors have no answer: those sent lately are sent again.
+    fn reads_lost_connection(&mut self, now_ms: u64) {
+        self.reads.retain(|_, cursor| cursor.is_doubtful(now_ms));
+        for cursor in self.reads.values_mut() {
+            cursor.sent_ms = None;
         }
     }
 
     fn flush_acks(&mut self, now_ms: u64, now: bool) {
         let is_due = self.acks.due_ms().is_some_and(|due| due <= now_ms);
         if now || is_due || self.acks.untold() >= PUSH_ACKS_AT_ONCE {
-            while let Some(ack) = self.acks.flush() {
+            while let Some(ack) = self.acks.flush(now_ms) {
                 self.transmit.push_back(Packet {
                     id: 0,
                     body: Some(Body::PushAck(ack)),

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::Router;
-use sluice_bus::{Bus, Directory, Stream};
+use sluice_bus::{Bus, BusError, Directory, Stream};
 use sluice_protocol::{Incarnation, Partition, WorkerId, limits::SHARED_PARTITIONS};
 use sluice_store::{Store, StoreError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -12,7 +12,7 @@ use crate::{
     Config, Snowflake, TokenSigner,
     consumer::{Work, consume},
     downlink::Downlink,
-    http::{self, Api},
+    http::{self, Api, Calls},
     message,
     node::Node,
     query::Queries,
@@ -46,6 +46,9 @@ pub enum ServicesError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The bus failed.
+    #[error(transparent)]
+    Bus(#[from] BusError),
     /// A setting is out of its range.
     #[error("services: {0}")]
     BadConfig(String),
@@ -89,9 +92,14 @@ impl Services {
             config,
         });
         let roles = node.config.roles;
-        let api = Arc::new(Api::new(node.clone(), parts.signer).map_err(ServicesError::BadConfig)?);
+        let calls = Arc::new(Calls::new(&node, parts.incarnation));
+        let api = Api::new(node.clone(), parts.signer, calls.clone())
+            .map_err(ServicesError::BadConfig)?;
+        let answers = http::own_answers(&node, parts.incarnation).await?;
 
         let tasks = TaskTracker::new();
+        let listening = http::listen(node.clone(), calls, answers, shutdown.clone());
+        tasks.spawn(listening);
         if roles.message {
             for partition in (0..node.partitions).map(Partition) {
                 tasks.spawn(message::own(node.clone(), partition, shutdown.clone()));
@@ -104,7 +112,7 @@ impl Services {
         }
         tasks.close();
         Ok(Self {
-            router: http::router(api, roles),
+            router: http::router(Arc::new(api), roles),
             node,
             tasks,
         })

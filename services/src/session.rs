@@ -68,17 +68,20 @@ impl Work for Sessions {
 
     async fn work(&self, node: &Node, entries: Vec<BusEntry>) -> Result<(), WorkError> {
         let mut logins = Vec::with_capacity(entries.len());
+        let mut outbox = Outbox::default();
         for entry in entries {
             match parse(entry) {
                 Ok(Entry::Login(login)) => logins.push(login),
                 Ok(Entry::Logout { user, device }) => {
+                    // The logins before it first: one may be this device's.
+                    open(node, &logins, &mut outbox).await?;
+                    logins.clear();
                     node.store.forget_device(&user, &device).await?;
                 }
                 Ok(Entry::Nothing) => {}
                 Err(error) => count_poison(Self::ROLE, &error),
             }
         }
-        let mut outbox = Outbox::default();
         open(node, &logins, &mut outbox).await?;
         node.downlink.emit(outbox).await;
         Ok(())

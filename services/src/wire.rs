@@ -130,19 +130,25 @@ pub(crate) fn heads_page(heads: &Heads) -> packet::HeadsPage {
     }
 }
 
+/// What `user` calls a conversation: the other party, or the group's name.
+pub(crate) fn title(user: &UserId, row: &ConversationRow) -> String {
+    match row.conversation.kind() {
+        ConversationKind::Private(first, second) if first == *user => second.to_string(),
+        ConversationKind::Private(first, _) => first.to_string(),
+        ConversationKind::Group(_) => row.name.clone(),
+    }
+}
+
 /// A line of `user`'s conversation list.
-pub(crate) fn summary(user: &UserId, row: &ConversationRow) -> packet::ConversationSummary {
-    let (kind, title) = match row.conversation.kind() {
-        ConversationKind::Private(first, second) => {
-            let other = if first == *user { second } else { first };
-            (packet::ConversationKind::Private, other.as_str().to_owned())
-        }
-        ConversationKind::Group(_) => (packet::ConversationKind::Group, row.name.clone()),
+fn summary(user: &UserId, row: &ConversationRow) -> packet::ConversationSummary {
+    let kind = match row.conversation.is_group() {
+        true => packet::ConversationKind::Group,
+        false => packet::ConversationKind::Private,
     };
     packet::ConversationSummary {
         conversation_id: row.conversation.as_str().to_owned(),
         kind: kind.into(),
-        title,
+        title: title(user, row),
         first_seq: row.first_seq.0,
         last_seq: row.last_seq.0,
         read_seq: row.read_seq.0,

@@ -18,6 +18,8 @@ const TOKENS_REFUSED_MAX: u32 = 3;
 /// A token is refreshed when this much of its life is left, but not earlier than
 /// half of its life.
 const REFRESH_AHEAD_MS: u64 = 10 * 60 * 1000;
+/// Too many logins from this address failed: the next try comes after this span.
+const LOGINS_LIMITED_PAUSE_MS: u64 = 60_000;
 /// Heartbeat intervals are held within these, whatever the server says.
 const HEARTBEAT_MS: std::ops::RangeInclusive<u64> = 1_000..=600_000;
 
@@ -45,6 +47,8 @@ pub(super) struct Online {
     pub(super) window: usize,
     /// The server is going: no new sends, and at this time over to a new connection.
     leave_at_ms: Option<u64>,
+    /// Why the server is going.
+    going_away: Option<CloseReason>,
     refresh_at_ms: Option<u64>,
 }
 
@@ -147,11 +151,11 @@ impl Session {
                 let at = now_ms.saturating_add(busy.retry_after_ms.into());
                 self.lose(now_ms, DisconnectReason::Closed(None), Some(at));
             }
-            Body::Kick(kick) => self.handle_kick(kick),
+            Body::Kick(kick) => self.handle_kick(now_ms, kick),
             Body::GoAway(go_away) => {
                 let at = self.leave_at_ms(now_ms, &go_away);
                 let reason = DisconnectReason::Closed(CloseReason::try_from(go_away.reason).ok());
-                self.lose(now_ms, reason, Some(at));
+                self.lose(now_ms, reason, at);
             }
             // Pushes before the answer are told again by the sync after it.
             _ => {}
@@ -180,13 +184,14 @@ impl Session {
             last_ping_ms: now_ms,
             window: usize::try_from(window).unwrap_or(usize::MAX),
             leave_at_ms: None,
+            going_away: None,
             refresh_at_ms: refresh_at_ms(ack.server_time_ms, ack.token_expires_ms, now_ms),
         });
         self.tell(Event::Connected { resumed: resuming });
         self.acks.connected(now_ms);
         self.sync_after_connect(now_ms, ack.inbox_seq);
         self.repeat_calls();
-        self.flush_reads();
+        self.flush_reads(now_ms);
     }
 
     fn handle_login_error(&mut self, now_ms: u64, error: &packet::Error) {
@@ -222,45 +227,63 @@ impl Session {
             | ErrorCode::TokenExpired
             | ErrorCode::TokenRevoked
             | ErrorCode::Banned
+            | ErrorCode::UnknownUser
             | ErrorCode::TooManyDevices
             | ErrorCode::UnsupportedVersion
             | ErrorCode::BadRequest => {
                 self.events.push_back(Event::LoginRefused {
                     refusal: refusal.clone(),
                 });
-                self.end(Ended::LoginRefused(refusal));
+                self.end(now_ms, Ended::LoginRefused(refusal));
+            }
+            ErrorCode::RateLimited => {
+                let at = now_ms.saturating_add(LOGINS_LIMITED_PAUSE_MS);
+                self.lose(now_ms, reason, Some(at));
             }
             _ => self.lose(now_ms, reason, None),
         }
     }
 
-    pub(super) fn handle_kick(&mut self, kick: packet::Kick) {
+    pub(super) fn handle_kick(&mut self, now_ms: u64, kick: packet::Kick) {
         let reason = kick.reason();
         self.keep_resume_token(Bytes::new());
         self.events.push_back(Event::Kicked { reason });
-        self.end(Ended::Kicked(reason));
+        self.end(now_ms, Ended::Kicked(reason));
     }
 
     pub(super) fn handle_go_away(&mut self, now_ms: u64, go_away: packet::GoAway) {
-        let at = self.leave_at_ms(now_ms, &go_away);
+        let leave_at_ms = self.leave_at_ms(now_ms, &go_away);
         self.flush_acks(now_ms, true);
+        if go_away.reason() == CloseReason::TokenExpired {
+            // The resume token has ended with it.
+            self.keep_resume_token(Bytes::new());
+        }
         if let Phase::Online(online) = &mut self.phase {
-            online.leave_at_ms = Some(at);
+            online.leave_at_ms = leave_at_ms;
+            online.going_away = Some(go_away.reason());
         }
     }
 
-    fn leave_at_ms(&mut self, now_ms: u64, go_away: &packet::GoAway) -> u64 {
+    /// When to be back; `None`: by backing off, when the server closes.
+    fn leave_at_ms(&mut self, now_ms: u64, go_away: &packet::GoAway) -> Option<u64> {
         let min = go_away.reconnect_delay_min_ms;
         let max = go_away.reconnect_delay_max_ms.max(min);
-        now_ms.saturating_add(self.rng.random_range(min..=max).into())
+        (max > 0).then(|| now_ms.saturating_add(self.rng.random_range(min..=max).into()))
     }
 
     /// The connection is gone, or could not be made.
     pub(crate) fn handle_disconnected(&mut self, now_ms: u64, reason: DisconnectReason) {
-        let connect_at_ms = match &self.phase {
+        let (connect_at_ms, going_away) = match &self.phase {
             Phase::Offline { .. } | Phase::Ended(_) => return,
-            Phase::Online(online) => online.leave_at_ms.map(|at| at.max(now_ms)),
-            Phase::Connecting | Phase::LoggingIn { .. } => None,
+            Phase::Online(online) => (
+                online.leave_at_ms.map(|at| at.max(now_ms)),
+                online.going_away,
+            ),
+            Phase::Connecting | Phase::LoggingIn { .. } => (None, None),
+        };
+        let reason = match going_away {
+            Some(said) => DisconnectReason::Closed(Some(said)),
+            None => reason,
         };
         self.lose(now_ms, reason, connect_at_ms);
     }
@@ -280,17 +303,18 @@ impl Session {
         self.phase = Phase::Offline {
             connect_at_ms: Some(at),
         };
-        self.drop_connection();
+        self.drop_connection(now_ms);
         self.tell(Event::Disconnected {
             reason,
             retry_in_ms: Some(at.saturating_sub(now_ms)),
         });
     }
 
-    fn drop_connection(&mut self) {
+    fn drop_connection(&mut self, now_ms: u64) {
         self.transmit.clear();
         self.outbox.connection_lost();
-        self.acks.connection_lost();
+        self.acks.connection_lost(now_ms);
+        self.reads_lost_connection(now_ms);
         self.sync.connection_lost();
         self.calls_lost_connection();
         self.outputs.push_back(Output::Close);
@@ -307,8 +331,8 @@ impl Session {
         self.jitter(span)
     }
 
-    fn end(&mut self, ended: Ended) {
-        self.drop_connection();
+    fn end(&mut self, now_ms: u64, ended: Ended) {
+        self.drop_connection(now_ms);
         self.phase = Phase::Ended(ended);
     }
 
@@ -326,7 +350,7 @@ impl Session {
             reason: DisconnectReason::ByApplication,
             retry_in_ms: None,
         });
-        self.end(Ended::Disconnected);
+        self.end(now_ms, Ended::Disconnected);
         if logout {
             self.keep_resume_token(Bytes::new());
         }
@@ -340,9 +364,9 @@ impl Session {
     }
 
     /// The local state can't be written any more.
-    pub(crate) fn fail(&mut self, error: String) {
+    pub(crate) fn fail(&mut self, now_ms: u64, error: String) {
         if self.ended().is_none() {
-            self.end(Ended::State(error));
+            self.end(now_ms, Ended::State(error));
         }
     }
 
@@ -433,7 +457,7 @@ impl Session {
     /// How many sends may be under way now.
     pub(super) fn send_window(&self) -> usize {
         match &self.phase {
-            Phase::Online(online) if online.leave_at_ms.is_none() => online.window,
+            Phase::Online(online) if online.going_away.is_none() => online.window,
             _ => 0,
         }
     }

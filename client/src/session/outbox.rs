@@ -48,6 +48,8 @@ pub(super) struct Unacked {
     packet_id: u64,
     resend_at_ms: u64,
     transmissions: u32,
+    /// How often the server had trouble with it.
+    troubles: u32,
 }
 
 /// The longest wait for an ack is the shortest times 2 to this.
@@ -56,6 +58,10 @@ const RESEND_SHIFT_MAX: u32 = 3;
 const SETBACK_SHIFT_MAX: u32 = 9;
 /// A line that was refused goes on after this span, doubled each time.
 const SETBACK_PAUSE_MS: u64 = 20;
+/// A send that the server had trouble with goes out again after this span,
+/// doubled each time up to about 30 s.
+const TROUBLE_PAUSE_MS: u64 = 1_000;
+const TROUBLE_SHIFT_MAX: u32 = 5;
 
 // === impl Outbox ===
 
@@ -88,6 +94,7 @@ impl Outbox {
             packet_id: 0,
             resend_at_ms: 0,
             transmissions: 0,
+            troubles: 0,
         });
         self.sends += 1;
         self.make_ready(&conversation);
@@ -154,14 +161,13 @@ impl Outbox {
         Some(unacked)
     }
 
-    /// Where a send under way as packet `packet_id` goes to; `None` when it was
-    /// settled or sent again since.
-    pub(super) fn find(&self, id: &ClientMsgId, packet_id: u64) -> Option<ConversationId> {
+    /// Which send is under way as packet `packet_id`; `None` when it was settled
+    /// or sent again since.
+    pub(super) fn find(&self, packet_id: u64) -> Option<(ConversationId, ClientMsgId)> {
         self.lines.iter().find_map(|(conversation, line)| {
             let mut under_way = line.sends.iter().take(line.sent);
-            under_way
-                .any(|it| it.packet_id == packet_id && it.send.client_msg_id == *id)
-                .then(|| conversation.clone())
+            let found = under_way.find(|it| it.packet_id == packet_id)?;
+            Some((conversation.clone(), found.send.client_msg_id))
         })
     }
 
@@ -202,6 +208,27 @@ impl Outbox {
         let resume_at = now_ms.saturating_add(pause);
         line.paused_until_ms = Some(resume_at);
         self.expect(Some(resume_at));
+    }
+
+    /// The server has trouble: this send and those behind it go out again after
+    /// a pause that grows. Says how often that has happened to this send.
+    pub(super) fn go_back_to_troubled(
+        &mut self,
+        conversation: &ConversationId,
+        id: &ClientMsgId,
+        now_ms: u64,
+    ) -> u32 {
+        let line = self.lines.get_mut(conversation);
+        let send = line.and_then(|line| {
+            let mut sends = line.sends.iter_mut();
+            sends.find(|it| it.send.client_msg_id == *id)
+        });
+        let Some(unacked) = send else { return 0 };
+        let pause = TROUBLE_PAUSE_MS << unacked.troubles.min(TROUBLE_SHIFT_MAX);
+        unacked.troubles = unacked.troubles.saturating_add(1);
+        let troubles = unacked.troubles;
+        self.go_back_to(conversation, id, now_ms.saturating_add(pause));
+        troubles
     }
 
     /// The connection is gone: everything goes out again on the next.

@@ -14,6 +14,11 @@ use sluice_protocol::{
 /// the server has forgotten that push long since.
 const RANGES_KEPT_MAX: usize = 4 * PUSH_ACK_RANGES_MAX;
 
+/// Conversations whose acks are remembered until they have surely arrived.
+const ACKED_MAX: usize = 256;
+/// An ack sent this long before the connection was lost has arrived.
+const ACKED_DOUBT_MS: u64 = 30_000;
+
 /// What is to be acked.
 #[derive(Debug, Default)]
 pub(super) struct PushAcks {
@@ -22,6 +27,9 @@ pub(super) struct PushAcks {
     /// First to last, above a gap.
     ranges: BTreeMap<u64, u64>,
     cursors: HashMap<ConversationId, u64>,
+    /// What was acked lately, up to which seq and when: should the connection be
+    /// lost, these acks may be lost with it.
+    acked: HashMap<ConversationId, (u64, u64)>,
     /// Numbers that the next packet tells first.
     untold: usize,
     due_ms: Option<u64>,
@@ -63,15 +71,35 @@ impl PushAcks {
         }
     }
 
-    /// All entries of this conversation up to `seq` have come by pulling.
-    pub(super) fn pulled(&mut self, conversation: &ConversationId, seq: u64, due_ms: u64) {
+    /// All entries of this conversation up to `seq` are acked now, on this connection.
+    pub(super) fn acked(&mut self, conversation: &ConversationId, seq: u64, now_ms: u64) {
+        if self.acked.len() >= ACKED_MAX {
+            self.acked
+                .retain(|_, (_, at_ms)| is_doubtful(*at_ms, now_ms));
+        }
+        if self.acked.len() < ACKED_MAX || self.acked.contains_key(conversation) {
+            let (acked, at_ms) = self.acked.entry(conversation.clone()).or_default();
+            (*acked, *at_ms) = (seq.max(*acked), now_ms);
+        }
+    }
+
+    /// All entries of this conversation up to `seq` have come, this one by a pull
+    /// or on an earlier connection.
+    pub(super) fn unpushed(&mut self, conversation: &ConversationId, seq: u64, due_ms: u64) {
         let cursor = self.cursors.entry(conversation.clone()).or_default();
         *cursor = seq.max(*cursor);
         self.due_ms.get_or_insert(due_ms);
     }
 
-    /// Numbers start again with each connection; cursors stay.
-    pub(super) fn connection_lost(&mut self) {
+    /// Numbers start again with each connection; cursors stay, and take over
+    /// for the numbers whose acks may be lost.
+    pub(super) fn connection_lost(&mut self, now_ms: u64) {
+        for (conversation, (seq, at_ms)) in self.acked.drain() {
+            if is_doubtful(at_ms, now_ms) {
+                let cursor = self.cursors.entry(conversation).or_default();
+                *cursor = seq.max(*cursor);
+            }
+        }
         self.cumulative = 0;
         self.ranges.clear();
         self.untold = 0;
@@ -93,21 +121,22 @@ impl PushAcks {
     }
 
     /// The next packet to send, while something is untold.
-    pub(super) fn flush(&mut self) -> Option<packet::PushAck> {
+    pub(super) fn flush(&mut self, now_ms: u64) -> Option<packet::PushAck> {
         self.due_ms = None;
         if self.untold() == 0 {
             return None;
         }
         self.untold = 0;
-        let mut cursors = Vec::with_capacity(self.cursors.len().min(PUSH_ACK_CURSORS_MAX));
         let left = self.cursors.extract_if(|_, _| true);
-        cursors.extend(
-            left.take(PUSH_ACK_CURSORS_MAX)
-                .map(|(conversation, seq)| packet::Cursor {
-                    conversation_id: conversation.to_string(),
-                    seq,
-                }),
-        );
+        let told: Vec<_> = left.take(PUSH_ACK_CURSORS_MAX).collect();
+        for (conversation, seq) in &told {
+            self.acked(conversation, *seq, now_ms);
+        }
+        let cursors = told.into_iter().map(|(conversation, seq)| packet::Cursor {
+            conversation_id: conversation.to_string(),
+            seq,
+        });
+        let cursors = cursors.collect();
         let ranges = self.ranges.iter().take(PUSH_ACK_RANGES_MAX);
         Some(packet::PushAck {
             cumulative: self.cumulative,
@@ -115,6 +144,10 @@ impl PushAcks {
             cursors,
         })
     }
+}
+
+fn is_doubtful(at_ms: u64, now_ms: u64) -> bool {
+    now_ms.saturating_sub(at_ms) < ACKED_DOUBT_MS
 }
 
 #[cfg(test)]
@@ -128,10 +161,10 @@ mod tests {
         let mut acks = PushAcks::default();
         for n in 0..150 {
             let group = ConversationId::parse(&format!("g:{n}")).unwrap();
-            acks.pulled(&group, n, 5);
+            acks.unpushed(&group, n, 5);
         }
         assert_eq!(acks.due_ms(), Some(5));
-        let sizes: Vec<_> = std::iter::from_fn(|| acks.flush())
+        let sizes: Vec<_> = std::iter::from_fn(|| acks.flush(0))
             .map(|ack| ack.cursors.len())
             .collect();
         assert_eq!(sizes, [64, 64, 22]);
@@ -146,7 +179,7 @@ mod tests {
                 acks.arrived(number, 0);
                 model.insert(number);
             }
-            let told = acks.flush().unwrap_or_default();
+            let told = acks.flush(0).unwrap_or_default();
             let mut numbers: BTreeSet<u64> = (1..=told.cumulative).collect();
             for pair in told.ranges.chunks(2) {
                 prop_assert!(pair[0] > told.cumulative + 1 && pair[0] <= pair[1]);

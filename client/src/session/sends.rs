@@ -17,8 +17,8 @@ use crate::{
     state::{Change, SavedSend},
 };
 
-/// A send goes out again after this span when the server has trouble of its own.
-const SERVER_TROUBLE_PAUSE_MS: u64 = 1_000;
+/// A send that the server fails at more often than this is given up.
+const INTERNAL_ERRORS_MAX: u32 = 5;
 
 // === impl Session ===
 
@@ -110,7 +110,7 @@ impl Session {
             server_time_ms: receipt.server_time_ms,
             content,
         };
-        self.offer(now_ms, &key, place, Held::new(Some(entry), None, false));
+        self.offer(now_ms, &key, place, Held::new(Some(entry), None));
     }
 
     /// A send is stored, as an ack or its entry says.
@@ -127,22 +127,23 @@ impl Session {
     }
 
     pub(super) fn handle_send_error(&mut self, now_ms: u64, id: u64, error: packet::Error) {
-        let Ok(client_msg_id) = ClientMsgId::parse(&error.client_msg_id) else {
-            return;
-        };
         // The answer to an earlier transmission says nothing any more.
-        let Some(conversation) = self.outbox.find(&client_msg_id, id) else {
+        let Some((conversation, client_msg_id)) = self.outbox.find(id) else {
             return;
         };
         match error.code() {
             ErrorCode::OutOfOrder => self.outbox.go_back(&conversation, now_ms),
-            ErrorCode::RateLimited
+            code @ (ErrorCode::RateLimited
             | ErrorCode::Unavailable
+            | ErrorCode::Timeout
             | ErrorCode::Internal
-            | ErrorCode::Timeout => {
-                let resume_at = now_ms.saturating_add(SERVER_TROUBLE_PAUSE_MS);
-                self.outbox
-                    .go_back_to(&conversation, &client_msg_id, resume_at);
+            | ErrorCode::Unspecified) => {
+                let outbox = &mut self.outbox;
+                let troubles = outbox.go_back_to_troubled(&conversation, &client_msg_id, now_ms);
+                let is_internal = matches!(code, ErrorCode::Internal | ErrorCode::Unspecified);
+                if is_internal && troubles > INTERNAL_ERRORS_MAX {
+                    self.refuse_send(conversation, client_msg_id, &error);
+                }
             }
             _ => self.refuse_send(conversation, client_msg_id, &error),
         }
@@ -170,11 +171,8 @@ impl Session {
         });
     }
 
-    pub(super) fn handle_send_busy(&mut self, id: u64, client_msg_id: &[u8], resume_at_ms: u64) {
-        let Ok(client_msg_id) = ClientMsgId::parse(client_msg_id) else {
-            return;
-        };
-        if let Some(conversation) = self.outbox.find(&client_msg_id, id) {
+    pub(super) fn handle_send_busy(&mut self, id: u64, resume_at_ms: u64) {
+        if let Some((conversation, client_msg_id)) = self.outbox.find(id) {
             self.outbox
                 .go_back_to(&conversation, &client_msg_id, resume_at_ms);
         }

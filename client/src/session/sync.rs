@@ -134,7 +134,7 @@ impl Session {
         let entry = push
             .entry
             .and_then(|it| Entry::parse(it, push.user_seq).ok());
-        let held = Held::new(entry, Some(push.number), false);
+        let held = Held::new(entry, Some(push.number));
         self.offer(now_ms, &TimelineKey::Inbox, push.user_seq, held);
     }
 
@@ -148,7 +148,7 @@ impl Session {
         let is_new = !self.sync.groups.contains_key(&group);
         let must_pull = notice.entry.is_none();
         let held = match notice.entry {
-            Some(entry) => Held::new(Entry::parse(entry, 0).ok(), Some(notice.number), false),
+            Some(entry) => Held::new(Entry::parse(entry, 0).ok(), Some(notice.number)),
             None => Held::announced(notice.number),
         };
         let key = TimelineKey::Group(group);
@@ -222,9 +222,11 @@ impl Session {
             if let Some(id) = entry.client_msg_id {
                 self.settle(&SendReceipt::of(&entry), &id);
             }
-        } else if held.is_pulled {
+        } else if held.push.is_some() {
+            self.acks.acked(&entry.conversation, entry.seq.0, now_ms);
+        } else {
             self.acks
-                .pulled(&entry.conversation, entry.seq.0, ack_due_ms);
+                .unpushed(&entry.conversation, entry.seq.0, ack_due_ms);
         }
         self.events.push_back(Event::Entry { entry: *entry, own });
     }
@@ -350,7 +352,7 @@ impl Session {
         timeline.has_more = more;
         let mut is_fruitful = false;
         for (place, entry) in entries {
-            let placed = timeline.offer(place, Held::new(entry, None, true), held_max);
+            let placed = timeline.offer(place, Held::new(entry, None), held_max);
             is_fruitful |= placed == Placed::Held;
         }
         if !is_fruitful {

@@ -139,7 +139,7 @@ impl World {
                 Output::Sent(id, Err(_)) => device.refused.push(id),
                 Output::Answered(_, answer) => device.answers.push(answer),
                 Output::Close => close = true,
-                Output::RefreshToken => {}
+                Output::RefreshToken => device.session.refresh(device.user.to_owned()),
             }
         }
         if close && let Some(conn) = device.conn.take() {
@@ -391,6 +391,20 @@ impl World {
             }
             assert!(device.acked.values().all(|times| *times == 1));
         }
+        self.check_delivered();
+    }
+
+    /// The server knows what has been told, unless a process died with its acks.
+    fn check_delivered(&self) {
+        for device in self.devices.iter().filter(|it| it.lives == 1) {
+            let others = device.entries.iter();
+            let others = others.filter(|it| it.sender.as_str() != device.user);
+            for entry in others {
+                let key = (device.user.to_owned(), entry.conversation.to_string());
+                let delivered = self.server.delivered.get(&key).copied();
+                assert!(delivered >= Some(entry.seq.0), "{entry:?}: {delivered:?}");
+            }
+        }
     }
 
     fn bodies(&self, conversation: &ConversationId, sender: &str) -> Vec<String> {
@@ -471,7 +485,7 @@ fn a_lost_last_push_is_found_by_looking_at_the_heads() {
 #[test]
 fn a_refused_send_fails_alone() {
     let mut world = World::new(&USERS[..2], SessionConfig::default(), 4);
-    world.server.refused_prefix = Some(b"bad");
+    world.server.refused = Some((b"bad", packet::ErrorCode::Muted));
     let pair = pair("alice", "bob");
     world.run_for(1_000);
     let mut refused = Vec::new();
@@ -645,6 +659,77 @@ fn one_who_is_no_member_any_more_stops_pulling() {
     ));
     let timeout = world.devices[0].session.sync.deadline_ms();
     assert!(timeout.is_none_or(|at| at > world.now_ms + 10_000));
+}
+
+#[test]
+fn a_server_that_goes_is_left_within_its_span() {
+    let mut world = World::new(&USERS[..1], SessionConfig::default(), 14);
+    let pair = pair("alice", "bob");
+    world.run_for(1_000);
+    let go_away = packet::GoAway {
+        reason: packet::CloseReason::GoingAway.into(),
+        reconnect_delay_min_ms: 1_000,
+        reconnect_delay_max_ms: 2_000,
+    };
+    let conn = world.devices[0].conn.unwrap();
+    world.server.push_to(conn, Body::GoAway(go_away));
+    world.collect_down();
+    world.run_for(500);
+    world.send(0, &pair, "later".to_owned());
+    assert_eq!(world.up.len(), 0);
+    world.run_for(2_000);
+    assert_ne!(world.devices[0].conn, Some(conn));
+    assert_eq!(world.bodies(&pair, "alice"), ["later"]);
+    let gone = Event::Disconnected {
+        reason: DisconnectReason::Closed(Some(packet::CloseReason::GoingAway)),
+        retry_in_ms: Some(0),
+    };
+    assert!(world.devices[0].events.contains(&gone));
+}
+
+#[test]
+fn read_cursors_are_told_again_after_a_lost_connection() {
+    let mut world = World::new(&USERS[..1], SessionConfig::default(), 15);
+    let pair = pair("alice", "bob");
+    // Before there is a connection.
+    world.devices[0].session.read(world.now_ms, pair.clone(), 3);
+    world.run_for(1_000);
+    for seq in [5, 4] {
+        let now_ms = world.now_ms;
+        world.devices[0].session.read(now_ms, pair.clone(), seq);
+        world.turn(0);
+    }
+    world.run_for(1_000);
+    world.cut(0);
+    world.run_for(60_000);
+    world.cut(0);
+    world.run_for(60_000);
+    let seqs: Vec<_> = world.server.reads.iter().map(|it| it.seq).collect();
+    assert_eq!(seqs, [3, 5, 5]);
+}
+
+#[test]
+fn a_token_is_refreshed_before_it_ends() {
+    let mut world = World::new(&USERS[..1], SessionConfig::default(), 16);
+    world.run_for(DAY_MS - 3_600_000);
+    assert_eq!(world.server.refreshes, 0);
+    world.run_for(3_600_000);
+    assert_eq!(world.server.refreshes, 1);
+    assert_eq!(world.server.connects.len(), 1);
+}
+
+#[test]
+fn a_send_that_the_server_keeps_failing_at_is_given_up() {
+    let mut world = World::new(&USERS[..1], SessionConfig::default(), 17);
+    let pair = pair("alice", "bob");
+    world.run_for(1_000);
+    world.server.refused = Some((b"poison", packet::ErrorCode::Internal));
+    let id = world.send(0, &pair, "poison".to_owned());
+    world.send(0, &pair, "fine".to_owned());
+    world.run_for(120_000);
+    assert_eq!(world.devices[0].refused, [id]);
+    assert_eq!(world.server.refusals, 6);
+    world.check();
 }
 
 fn faults() -> impl Strategy<Value = Faults> {

@@ -39,10 +39,8 @@ pub(super) struct Timeline {
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) body: HeldBody,
-    /// Number of the push that brought it, on the connection under way.
+    /// Number of the push that brought it, if on the connection under way.
     pub(super) push: Option<u64>,
-    /// It came by a pull, so the server isn't told by a push ack that it is here.
-    pub(super) is_pulled: bool,
 }
 
 #[derive(Debug)]
@@ -65,8 +63,9 @@ pub(super) enum Placed {
     Dropped,
 }
 
-/// The longest wait between two fruitless pulls is the patience times 2 to this.
-const FRUITLESS_SHIFT_MAX: u32 = 7;
+/// The wait between two fruitless pulls doubles, up to this span.
+const FRUITLESS_WAIT_MAX_MS: u64 = 30_000;
+const FRUITLESS_SHIFT_MAX: u32 = 16;
 
 // === impl Timeline ===
 
@@ -188,7 +187,7 @@ impl Timeline {
             let patience = if self.has_more && self.fruitless == 0 {
                 0
             } else {
-                patience_ms << self.fruitless.min(FRUITLESS_SHIFT_MAX)
+                (patience_ms << self.fruitless.min(FRUITLESS_SHIFT_MAX)).min(FRUITLESS_WAIT_MAX_MS)
             };
             self.due_ms = Some(now_ms.saturating_add(patience));
         }
@@ -222,14 +221,13 @@ impl Timeline {
 
 impl Held {
     /// From the wire; what can't be read keeps its place.
-    pub(super) fn new(entry: Option<Entry>, push: Option<u64>, is_pulled: bool) -> Self {
+    pub(super) fn new(entry: Option<Entry>, push: Option<u64>) -> Self {
         Self {
             body: match entry {
                 Some(entry) => HeldBody::Entry(Box::new(entry)),
                 None => HeldBody::Unreadable,
             },
             push,
-            is_pulled,
         }
     }
 
@@ -237,7 +235,6 @@ impl Held {
         Self {
             body: HeldBody::Announced,
             push: Some(push),
-            is_pulled: false,
         }
     }
 }

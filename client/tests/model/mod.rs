@@ -30,8 +30,9 @@ pub(crate) struct ModelServer {
     resume_tokens: HashMap<Bytes, (String, String)>,
     next_resume: u64,
     next_message: u64,
-    /// Sends that are refused for good: bodies that start with this.
-    pub(crate) refused_prefix: Option<&'static [u8]>,
+    /// Sends that are refused: bodies that start with this, with this code.
+    pub(crate) refused: Option<(&'static [u8], ErrorCode)>,
+    pub(crate) refusals: usize,
     /// Entries a page.
     pub(crate) page: usize,
     /// Group notices carry the entry only if so.
@@ -40,6 +41,10 @@ pub(crate) struct ModelServer {
     pub(crate) push_acks: Vec<(Conn, packet::PushAck)>,
     pub(crate) connects: Vec<packet::Connect>,
     pub(crate) duplicates: usize,
+    pub(crate) refreshes: usize,
+    pub(crate) reads: Vec<packet::Read>,
+    /// What users have, by user and conversation, as their acks say.
+    pub(crate) delivered: HashMap<(String, String), u64>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -47,6 +52,8 @@ pub(crate) struct Session {
     pub(crate) user: String,
     pub(crate) device: String,
     pub(crate) pushes: u64,
+    /// Conversation and seq of each push, by number.
+    pub(crate) pushed: Vec<(String, u64)>,
 }
 
 impl ModelServer {
@@ -206,7 +213,16 @@ impl ModelServer {
                 };
                 self.answer(conn, id, Body::Response(response));
             }
-            Body::PushAck(ack) => self.push_acks.push((conn, ack)),
+            Body::PushAck(ack) => self.push_acked(conn, ack),
+            Body::Read(read) => self.reads.push(read),
+            Body::RefreshToken(_) => {
+                self.refreshes += 1;
+                let refreshed = packet::TokenRefreshed {
+                    token_expires_ms: self.now_ms + 86_400_000,
+                    ..packet::TokenRefreshed::default()
+                };
+                self.answer(conn, id, Body::TokenRefreshed(refreshed));
+            }
             Body::Disconnect(_) => self.close(conn),
             Body::ListConversations(_) => {
                 let list = packet::ConversationList::default();
@@ -214,6 +230,24 @@ impl ModelServer {
             }
             _ => {}
         }
+    }
+
+    fn push_acked(&mut self, conn: Conn, ack: packet::PushAck) {
+        assert!(ack.ranges.len() <= 64 && ack.cursors.len() <= 64);
+        let session = self.conns[&conn].clone();
+        let ranges = ack.ranges.chunks(2).flat_map(|it| it[0]..=it[1]);
+        let mut have: Vec<_> = (1..=ack.cumulative)
+            .chain(ranges)
+            .map(|number| session.pushed[number as usize - 1].clone())
+            .collect();
+        let cursors = ack.cursors.iter();
+        have.extend(cursors.map(|it| (it.conversation_id.clone(), it.seq)));
+        for (conversation, seq) in have {
+            let key = (session.user.clone(), conversation);
+            let delivered = self.delivered.entry(key).or_default();
+            *delivered = seq.max(*delivered);
+        }
+        self.push_acks.push((conn, ack));
     }
 
     fn login(&mut self, conn: Conn, id: u64, connect: packet::Connect) {
@@ -241,7 +275,7 @@ impl ModelServer {
             Session {
                 user: connect.user_id.clone(),
                 device: connect.device_id,
-                pushes: 0,
+                ..Session::default()
             },
         );
         let ack = packet::ConnectAck {
@@ -291,9 +325,11 @@ impl ModelServer {
         if !send.predecessor.is_empty() && !self.dedup.contains_key(&key(&send.predecessor)) {
             return self.refuse(conn, id, ErrorCode::OutOfOrder, msg_id);
         }
-        let is_refused = |prefix: &[u8]| send.body.starts_with(prefix);
-        if self.refused_prefix.is_some_and(is_refused) {
-            return self.refuse(conn, id, ErrorCode::Muted, msg_id);
+        if let Some((prefix, code)) = self.refused
+            && send.body.starts_with(prefix)
+        {
+            self.refusals += 1;
+            return self.refuse(conn, id, code, msg_id);
         }
         let content = packet::entry::Content::Message(packet::Message {
             content_type: send.content_type,
@@ -369,6 +405,7 @@ impl ModelServer {
             let session = self.conns.get_mut(&conn).unwrap();
             session.pushes += 1;
             let number = session.pushes;
+            session.pushed.push((conversation.to_string(), entry.seq));
             let body = if is_group {
                 Body::GroupNotice(packet::GroupNotice {
                     number,

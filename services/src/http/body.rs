@@ -3,8 +3,8 @@
 use axum::{
     Json,
     extract::{
-        FromRequest, FromRequestParts, Path, Request,
-        rejection::{JsonRejection, PathRejection},
+        FromRequest, FromRequestParts, Path, Query, Request,
+        rejection::{JsonRejection, PathRejection, QueryRejection},
     },
     http::{StatusCode, request::Parts},
 };
@@ -14,6 +14,9 @@ use super::error::ApiError;
 
 /// A JSON body that has its type's form.
 pub(crate) struct JsonBody<T>(pub(crate) T);
+
+/// Query parameters that have their type's form.
+pub(crate) struct QueryOf<T>(pub(crate) T);
 
 /// Path segments that are UTF-8.
 pub(crate) struct PathOf<T>(pub(crate) T);
@@ -39,6 +42,19 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
             .await
             .map(|Json(body)| Self(body))
             .map_err(|rejection: JsonRejection| bad_form(rejection.status(), rejection.body_text()))
+    }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for QueryOf<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        Query::<T>::from_request_parts(parts, state)
+            .await
+            .map(|Query(query)| Self(query))
+            .map_err(|rejection: QueryRejection| {
+                bad_form(rejection.status(), rejection.body_text())
+            })
     }
 }
 

@@ -54,6 +54,11 @@ impl ApiError {
         }
     }
 
+    /// Of a refusal that came over the bus.
+    pub(crate) fn of_packet(error: sluice_protocol::packet::Error) -> Self {
+        Self::new(error.code(), error.reason)
+    }
+
     pub(crate) fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after_s = Some(seconds);
         self

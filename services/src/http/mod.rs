@@ -4,8 +4,13 @@ mod admin;
 mod bearer;
 mod blocks;
 mod body;
+mod calls;
+mod conversations;
 mod error;
+mod groups;
+mod json;
 mod login_limit;
+mod messages;
 mod passwords;
 mod users;
 
@@ -21,6 +26,7 @@ use utoipa::{
 };
 use utoipa_axum::router::OpenApiRouter;
 
+pub(crate) use self::calls::{Calls, listen, own_answers};
 use self::{error::ApiError, login_limit::LoginLimit, passwords::Passwords};
 use crate::{Roles, TokenSigner, downlink::Outbox, node::Node};
 
@@ -33,6 +39,7 @@ pub(crate) struct Api {
     signer: Arc<TokenSigner>,
     passwords: Passwords,
     login_limit: LoginLimit,
+    calls: Arc<Calls>,
 }
 
 #[derive(OpenApi)]
@@ -66,7 +73,11 @@ impl Modify for Bearer {
 impl Api {
     /// # Errors
     /// Parameters of the password hash that are out of range.
-    pub(crate) fn new(node: Arc<Node>, signer: Arc<TokenSigner>) -> Result<Self, String> {
+    pub(crate) fn new(
+        node: Arc<Node>,
+        signer: Arc<TokenSigner>,
+        calls: Arc<Calls>,
+    ) -> Result<Self, String> {
         let config = &node.config;
         Ok(Self {
             passwords: Passwords::new(config)?,
@@ -76,6 +87,7 @@ impl Api {
             ),
             node,
             signer,
+            calls,
         })
     }
 
@@ -111,6 +123,14 @@ pub(crate) fn router(api: Arc<Api>, roles: Roles) -> Router {
         if !api.node.config.admin_token.is_empty() {
             routes = routes.merge(admin::router());
         }
+    }
+    if roles.message {
+        routes = routes
+            .merge(messages::router())
+            .merge(conversations::router());
+    }
+    if roles.group {
+        routes = routes.merge(groups::router());
     }
     let (router, document) = routes.split_for_parts();
     let document = Arc::new(document);

@@ -1,0 +1,289 @@
+//! Groups: who may do what, who hears of it, and what each member may see.
+
+use sluice_bus::Stream;
+use sluice_protocol::{
+    ConversationId,
+    envelope::{self, group_command::Command, up},
+    limits::NOTICE_BODY_MAX_BYTES,
+    packet::{self, Entry, ErrorCode, MemberRole, entry::Content, packet::Body},
+};
+
+use crate::world::{
+    Device, PARTITIONS, World, ack, fresh_id, id_bytes, is_push, refusal, text, text_in,
+};
+
+fn add(users: &[&str]) -> Command {
+    Command::Add(envelope::AddMembers {
+        users: users.iter().map(|name| (*name).to_owned()).collect(),
+    })
+}
+
+fn remove(user: &str) -> Command {
+    Command::Remove(envelope::RemoveMember {
+        user_id: user.into(),
+    })
+}
+
+fn role(user: &str, role: MemberRole) -> Command {
+    Command::SetRole(envelope::SetRole {
+        user_id: user.into(),
+        role: role.into(),
+    })
+}
+
+fn leave() -> Command {
+    Command::Leave(envelope::LeaveGroup {})
+}
+
+fn rename(name: &str) -> Command {
+    Command::Rename(envelope::RenameGroup { name: name.into() })
+}
+
+async fn log(world: &mut World, device: &Device, group: &ConversationId) -> Vec<Entry> {
+    let question = Body::SyncConversation(packet::SyncConversation {
+        conversation_id: group.to_string(),
+        range: Some(packet::sync_conversation::Range::After(0)),
+        limit: 0,
+    });
+    match world.query(device, question).await {
+        Body::ConversationPage(page) => page.entries,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn members_online_get_notices_and_the_sender_an_ack() {
+    let mut world = World::new().await;
+    let alice = world.user_online("alice").await;
+    let bob = world.user_online("bob").await;
+    let tablet = world.device_online("bob", "tablet").await;
+    world.add_users(&["carol"]).await;
+    let group = world.group(&alice, &["bob", "carol", "bob", "alice"]).await;
+    let founded = world.gateway.entry(&bob).await;
+    let Some(Content::GroupChange(change)) = &founded.content else {
+        panic!("{founded:?}")
+    };
+    assert!(change.created);
+    assert_eq!(change.members, ["bob", "carol"]);
+
+    let acked = ack(world
+        .send(&alice, text_in(&group, fresh_id(), "hi all"))
+        .await);
+    assert_eq!((acked.seq, acked.user_seq), (2, 0));
+    assert_eq!(text(&world.gateway.entry(&bob).await), "hi all");
+    let (_, push) = world.gateway.push(&tablet).await;
+    assert_eq!(push.seq, 1);
+    let (_, push) = world.gateway.push(&tablet).await;
+    assert_eq!(
+        (push.seq, push.conversation_id.as_str()),
+        (2, group.as_str())
+    );
+
+    // Too large to ride along: a bare notice, then a pull.
+    let large = "x".repeat(NOTICE_BODY_MAX_BYTES + 1);
+    ack(world
+        .send(&alice, text_in(&group, fresh_id(), &large))
+        .await);
+    let (_, push) = world.gateway.push(&bob).await;
+    assert_eq!(push.seq, 3);
+    assert!(push.entry.is_empty());
+    let entries = log(&mut world, &bob, &group).await;
+    assert_eq!(text(&entries[2]), large);
+    assert!(!world.gateway.rest(&alice).await.iter().any(is_push));
+
+    let stranger = world.user_online("stranger").await;
+    let send = text_in(&group, fresh_id(), "let me in");
+    assert_eq!(
+        refusal(world.send(&stranger, send).await),
+        ErrorCode::NotAMember
+    );
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn membership_is_a_window_on_the_log() {
+    let mut world = World::new().await;
+    let alice = world.user_online("alice").await;
+    let bob = world.user_online("bob").await;
+    let carol = world.user_online("carol").await;
+    let group = world.group(&alice, &["bob"]).await;
+    let send = text_in(&group, fresh_id(), "before");
+    let before = ack(world.send(&alice, send.clone()).await);
+    ack(world.command(&alice, &group, add(&["carol", "bob"])).await);
+    let joined = world.gateway.entry(&carol).await;
+    assert_eq!(joined.seq, 3, "the first that carol hears of");
+    let Some(Content::MemberChange(change)) = &joined.content else {
+        panic!("{joined:?}")
+    };
+    assert_eq!(change.users, ["carol"], "bob was in it already");
+    // A retry of what came before she joined is not told to her.
+    assert_eq!(ack(world.send(&alice, send).await).seq, before.seq);
+    ack(world
+        .send(&carol, text_in(&group, fresh_id(), "thanks"))
+        .await);
+
+    ack(world.command(&alice, &group, remove("carol")).await);
+    assert_eq!(world.gateway.entry(&carol).await.seq, 5, "her last entry");
+    ack(world.send(&bob, text_in(&group, fresh_id(), "after")).await);
+    assert!(!world.gateway.rest(&carol).await.iter().any(is_push));
+    let seqs: Vec<_> = log(&mut world, &carol, &group)
+        .await
+        .iter()
+        .map(|entry| entry.seq)
+        .collect();
+    assert_eq!(seqs, [3, 4, 5]);
+    let send = text_in(&group, fresh_id(), "still here?");
+    assert_eq!(
+        refusal(world.send(&carol, send).await),
+        ErrorCode::NotAMember
+    );
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn roles_say_who_may_change_what() {
+    let mut world = World::new().await;
+    let alice = world.user_online("alice").await;
+    let bob = world.user_online("bob").await;
+    let carol = world.user_online("carol").await;
+    world.add_users(&["dave", "erin"]).await;
+    let group = world.group(&alice, &["bob", "carol"]).await;
+    for command in [
+        add(&["dave"]),
+        remove("carol"),
+        rename("x"),
+        role("carol", MemberRole::Admin),
+    ] {
+        assert_eq!(
+            refusal(world.command(&bob, &group, command).await),
+            ErrorCode::Forbidden
+        );
+    }
+    ack(world
+        .command(&alice, &group, role("bob", MemberRole::Admin))
+        .await);
+    ack(world.command(&bob, &group, add(&["dave"])).await);
+    ack(world.command(&bob, &group, rename("crew")).await);
+    ack(world.command(&bob, &group, remove("dave")).await);
+    for (command, code) in [
+        (remove("alice"), ErrorCode::Forbidden),
+        (role("carol", MemberRole::Admin), ErrorCode::Forbidden),
+        (add(&["carol"]), ErrorCode::BadRequest),
+        (add(&["nobody"]), ErrorCode::UnknownUser),
+        (remove("dave"), ErrorCode::NotAMember),
+        (remove("bob"), ErrorCode::BadRequest),
+        (rename(""), ErrorCode::BadRequest),
+    ] {
+        assert_eq!(refusal(world.command(&bob, &group, command).await), code);
+    }
+    // The owner hands the group over, and stays as admin.
+    ack(world
+        .command(&alice, &group, role("carol", MemberRole::Owner))
+        .await);
+    ack(world
+        .command(&carol, &group, role("bob", MemberRole::Member))
+        .await);
+    assert_eq!(
+        refusal(world.command(&alice, &group, remove("carol")).await),
+        ErrorCode::Forbidden
+    );
+    // The owner leaves: the admin inherits.
+    ack(world.command(&carol, &group, leave()).await);
+    ack(world
+        .command(&alice, &group, role("bob", MemberRole::Admin))
+        .await);
+    ack(world.command(&alice, &group, leave()).await);
+    ack(world.command(&bob, &group, add(&["erin"])).await);
+    ack(world.command(&bob, &group, leave()).await);
+    assert_eq!(
+        refusal(world.command(&bob, &group, leave()).await),
+        ErrorCode::NotAMember
+    );
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_command_repeated_is_answered_again_and_done_once() {
+    let mut world = World::new().await;
+    let alice = world.user_online("alice").await;
+    let bob = world.user_online("bob").await;
+    let group = world.group(&alice, &["bob"]).await;
+    let stream = Stream::Message(group.partition(PARTITIONS));
+    for command in [leave(), rename("late")] {
+        let (device, id) = match &command {
+            Command::Leave(_) => (&alice, fresh_id()),
+            _ => (&bob, fresh_id()),
+        };
+        let command = envelope::GroupCommand {
+            conversation_id: group.to_string(),
+            command_id: id_bytes(id),
+            command: Some(command),
+        };
+        let mut answers = Vec::new();
+        for _ in 0..2 {
+            let body = up::Body::GroupCommand(command.clone());
+            let request = world.gateway.append(|_| stream.clone(), device, body).await;
+            answers.push(ack(world.gateway.answer(device, request).await));
+        }
+        assert_eq!(answers[0], answers[1]);
+    }
+    // Founded; bob made owner, alice left; renamed.
+    assert_eq!(log(&mut world, &bob, &group).await.len(), 4);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_change_takes_hold_for_what_comes_right_behind_it() {
+    let mut world = World::new().await;
+    let alice = world.user_online("alice").await;
+    let bob = world.user_online("bob").await;
+    let group = world.group(&alice, &[]).await;
+    let partition = group.partition(PARTITIONS);
+    let stream = |_| Stream::Message(partition);
+    let command = |command| {
+        up::Body::GroupCommand(envelope::GroupCommand {
+            conversation_id: group.to_string(),
+            command_id: id_bytes(fresh_id()),
+            command: Some(command),
+        })
+    };
+    let gateway = &world.gateway;
+    // Quick enough to be one batch.
+    let mut requests = Vec::new();
+    let send = |text| text_in(&group, fresh_id(), text);
+    requests.push(gateway.send(&bob, send("too early")).await);
+    gateway.append(stream, &alice, command(add(&["bob"]))).await;
+    requests.push(gateway.send(&bob, send("in time")).await);
+    gateway.append(stream, &alice, command(remove("bob"))).await;
+    requests.push(gateway.send(&bob, send("too late")).await);
+    let mut answers = Vec::new();
+    for request in requests {
+        answers.push(world.gateway.answer(&bob, request).await);
+    }
+    let [early, in_time, late] = answers.try_into().unwrap();
+    assert_eq!(refusal(early), ErrorCode::NotAMember);
+    assert_eq!(ack(in_time).seq, 3);
+    assert_eq!(refusal(late), ErrorCode::NotAMember);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_group_has_a_bound() {
+    let mut world = World::new().await;
+    let alice = world.user_online("alice").await;
+    let group = ConversationId::group(sluice_protocol::MessageId(7));
+    let create = |members: Vec<String>| {
+        Command::Create(envelope::CreateGroup {
+            name: "crowd".into(),
+            members,
+        })
+    };
+    let many = (0..500).map(|n| format!("u{n}")).collect();
+    let answer = world.command(&alice, &group, create(many)).await;
+    assert_eq!(refusal(answer), ErrorCode::TooLarge);
+    let answer = world
+        .command(&alice, &group, create(vec!["nobody".into()]))
+        .await;
+    assert_eq!(refusal(answer), ErrorCode::UnknownUser);
+    world.stop().await;
+}

@@ -1,0 +1,159 @@
+//! Sessions: opened, resumed, replaced, bounded, ended.
+
+use sluice_bus::{Directory as _, MemoryBus, MemoryBusConfig, Stream};
+use sluice_protocol::{
+    envelope::{CloseSession, OpenSession, SessionOpened, delivery, up},
+    packet::{CloseReason, ErrorCode, Platform},
+};
+use sluice_services::{Config, DeviceRule};
+use sluice_store::{Store as _, UserStatus};
+
+use crate::world::{World, config, user};
+
+fn opened(body: delivery::Body) -> SessionOpened {
+    match body {
+        delivery::Body::SessionOpened(opened) => opened,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn refused(body: delivery::Body) -> ErrorCode {
+    match body {
+        delivery::Body::SessionRefused(refused) => refused.code(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn resume(token: &[u8]) -> OpenSession {
+    OpenSession {
+        resume_token: token.to_vec().into(),
+        ..OpenSession::default()
+    }
+}
+
+#[tokio::test]
+async fn a_session_is_opened_resumed_once_and_bound() {
+    let mut world = World::new().await;
+    world.add_users(&["alice"]).await;
+    let first = world.gateway.device("alice", "phone");
+    let claims = world.claims("alice").await;
+    let session = opened(world.open(&first, claims).await);
+    assert_eq!(session.resume_token.len(), 32);
+    assert!(session.login > 0);
+    let routes = world.directory.lookup(&[user("alice")]).await.unwrap();
+    assert_eq!(routes[0][0].connection, first.connection);
+
+    // Resuming takes the old connection's place and spends the token.
+    let second = world.gateway.device("alice", "phone");
+    let again = opened(world.open(&second, resume(&session.resume_token)).await);
+    assert!(again.login > session.login);
+    assert_eq!(world.gateway.kick(&first).await, CloseReason::Replaced);
+    let third = world.gateway.device("alice", "phone");
+    let spent = world.open(&third, resume(&session.resume_token)).await;
+    assert_eq!(refused(spent), ErrorCode::BadResumeToken);
+    let other = world.gateway.device("alice", "laptop");
+    let stolen = world.open(&other, resume(&again.resume_token)).await;
+    assert_eq!(refused(stolen), ErrorCode::BadResumeToken);
+
+    // A refresh prolongs the session where it is.
+    let refresh = OpenSession {
+        refresh: true,
+        ..world.claims("alice").await
+    };
+    let refreshed = opened(world.open(&second, refresh).await);
+    assert_eq!(refreshed.login, 0);
+    let routes = world.directory.lookup(&[user("alice")]).await.unwrap();
+    assert_eq!(routes[0][0].connection, second.connection);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn revoked_banned_and_unknown_users_stay_out() {
+    let mut world = World::new().await;
+    world.add_users(&["alice", "bob"]).await;
+    let alice = world.gateway.device("alice", "phone");
+    let old = world.claims("alice").await;
+    let session = opened(world.open(&alice, old.clone()).await);
+    world
+        .store
+        .revoke_tokens(&user("alice"), None)
+        .await
+        .unwrap();
+    assert_eq!(
+        refused(world.open(&alice, old).await),
+        ErrorCode::TokenRevoked
+    );
+    assert_eq!(
+        refused(world.open(&alice, resume(&session.resume_token)).await),
+        ErrorCode::BadResumeToken
+    );
+    let bob = world.gateway.device("bob", "phone");
+    world
+        .store
+        .set_status(&user("bob"), UserStatus::Banned)
+        .await
+        .unwrap();
+    let claims = world.claims("bob").await;
+    assert_eq!(refused(world.open(&bob, claims).await), ErrorCode::Banned);
+    let ghost = world.gateway.device("ghost", "phone");
+    let claims = world.claims("ghost").await;
+    assert_eq!(
+        refused(world.open(&ghost, claims).await),
+        ErrorCode::UnknownUser
+    );
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn logging_a_device_out_kills_its_resume_token() {
+    let mut world = World::new().await;
+    world.add_users(&["alice"]).await;
+    let alice = world.gateway.device("alice", "phone");
+    let claims = world.claims("alice").await;
+    let session = opened(world.open(&alice, claims).await);
+    let close = up::Body::CloseSession(CloseSession {
+        forget_resume_token: true,
+    });
+    world.gateway.append(Stream::Session, &alice, close).await;
+    assert_eq!(
+        refused(world.open(&alice, resume(&session.resume_token)).await),
+        ErrorCode::BadResumeToken
+    );
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn devices_are_bounded_and_the_policy_holds() {
+    let bus = || MemoryBus::new(MemoryBusConfig::default());
+    let two = Config {
+        devices_max: 2,
+        ..config()
+    };
+    let mut world = World::with(two, bus()).await;
+    world.user_online("alice").await;
+    world.device_online("alice", "tablet").await;
+    let third = world.gateway.device("alice", "laptop");
+    let claims = world.claims("alice").await;
+    assert_eq!(
+        refused(world.open(&third, claims).await),
+        ErrorCode::TooManyDevices
+    );
+    world.stop().await;
+
+    let by_platform = Config {
+        device_policy: DeviceRule::EachPlatform,
+        ..config()
+    };
+    let mut world = World::with(by_platform, bus()).await;
+    world.add_users(&["alice"]).await;
+    let open = OpenSession {
+        platform: Platform::Web.into(),
+        ..world.claims("alice").await
+    };
+    let one = world.gateway.device("alice", "one");
+    opened(world.open(&one, open.clone()).await);
+    let other = world.gateway.device("alice", "other");
+    opened(world.open(&other, open).await);
+    assert_eq!(world.gateway.kick(&one).await, CloseReason::Replaced);
+    world.stop().await;
+}
