@@ -39,7 +39,7 @@ pub struct Config {
     /// User ids whose login attempts are counted.
     pub login_table_max_users: usize,
     /// Bearer token of the admin routes; they don't exist while it is empty.
-    pub admin_token: String,
+    pub admin_token: AdminToken,
     /// HTTP calls that wait for a partition's owner at once; over it, 503.
     pub http_pending_max: usize,
     /// An HTTP call that waited this long for a partition's owner gets 504.
@@ -76,6 +76,11 @@ pub enum DeviceRule {
     Single,
 }
 
+/// A secret that no log shows.
+#[derive(Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(transparent)]
+pub struct AdminToken(String);
+
 // === impl Config ===
 
 impl Default for Config {
@@ -97,7 +102,7 @@ impl Default for Config {
             password_hashes_at_once_max: 4,
             logins_per_user_per_minute: 10,
             login_table_max_users: 65_536,
-            admin_token: String::new(),
+            admin_token: AdminToken::default(),
             http_pending_max: 4096,
             http_timeout_ms: 10_000,
             downlink_queue_max_batches: 1024,
@@ -127,5 +132,42 @@ impl From<DeviceRule> for DevicePolicy {
             DeviceRule::EachPlatform => DevicePolicy::EachPlatform,
             DeviceRule::Single => DevicePolicy::Single,
         }
+    }
+}
+
+// === impl AdminToken ===
+
+impl AdminToken {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for AdminToken {
+    fn from(token: &str) -> Self {
+        Self(token.to_owned())
+    }
+}
+
+impl std::fmt::Debug for AdminToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.0.as_str() {
+            "" => "none",
+            _ => "set",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_admin_token_is_not_shown() {
+        let config = Config {
+            admin_token: "hush".into(),
+            ..Config::default()
+        };
+        assert!(!format!("{config:?}").contains("hush"));
     }
 }

@@ -365,3 +365,85 @@ impl Writer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sluice_bus::{MemoryBus, MemoryBusConfig, NodeName};
+
+    const GATEWAY: Incarnation = Incarnation(7);
+
+    fn origin() -> Origin {
+        Origin {
+            user: UserId::parse("alice").unwrap(),
+            device: None,
+            connection: None,
+            request_id: 1,
+            reply_to: GATEWAY,
+        }
+    }
+
+    fn outbox(answers: usize, bytes: usize) -> Outbox {
+        let mut outbox = Outbox::default();
+        for _ in 0..answers {
+            outbox.tell(&origin(), Body::Answer(vec![0; bytes].into()));
+        }
+        outbox
+    }
+
+    fn downlink(bus: Arc<MemoryBus>) -> Downlink {
+        Downlink::new(bus, WorkerId(3), 16, Duration::from_millis(100))
+    }
+
+    async fn read(reader: &mut dyn sluice_bus::Reader) -> Vec<Down> {
+        let batch = reader.read(1000).await.unwrap();
+        let ids: Vec<_> = batch.entries.iter().map(|entry| entry.id).collect();
+        reader.ack(&ids).await.unwrap();
+        let entries = batch.entries.into_iter();
+        entries
+            .map(|entry| Down::decode(entry.payload).unwrap())
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_batch_is_one_entry_unless_it_is_large() {
+        let bus = MemoryBus::new(MemoryBusConfig::default());
+        let name = NodeName("gateway".into());
+        let mut reader = bus.own(&Stream::Down(GATEWAY), &name).await.unwrap();
+        let downlink = downlink(bus);
+        downlink.emit(outbox(100, 10)).await;
+        let entries = read(reader.as_mut()).await;
+        assert_eq!(entries.len(), 1);
+        assert_eq!((entries[0].producer, entries[0].counter), (3, 1));
+        assert_eq!(entries[0].deliveries.len(), 100);
+
+        // Over what one entry, and one append, may hold.
+        downlink.emit(outbox(30, 60_000)).await;
+        let mut entries = Vec::new();
+        while entries
+            .iter()
+            .map(|down: &Down| down.deliveries.len())
+            .sum::<usize>()
+            < 30
+        {
+            entries.extend(read(reader.as_mut()).await);
+        }
+        assert_eq!(entries.len(), 15);
+        let counters: Vec<_> = entries.iter().map(|down| down.counter).collect();
+        assert_eq!(counters, (2..=16).collect::<Vec<_>>());
+        downlink.stop().await;
+    }
+
+    #[tokio::test]
+    async fn what_a_gateway_missed_shows_as_a_gap() {
+        let bus = MemoryBus::new(MemoryBusConfig::default());
+        let downlink = downlink(bus.clone());
+        // Nobody reads there yet: given up, without a wait.
+        downlink.emit(outbox(1, 10)).await;
+        let name = NodeName("gateway".into());
+        let mut reader = bus.own(&Stream::Down(GATEWAY), &name).await.unwrap();
+        downlink.emit(outbox(1, 10)).await;
+        assert_eq!(read(reader.as_mut()).await[0].counter, 2);
+        downlink.stop().await;
+    }
+}

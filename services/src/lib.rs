@@ -26,7 +26,7 @@ mod standing;
 mod token;
 mod wire;
 
-pub use config::{Config, DeviceRule, Roles};
+pub use config::{AdminToken, Config, DeviceRule, Roles};
 pub use services::{Parts, Services, ServicesError};
 pub use snowflake::Snowflake;
 pub use token::{Claims, TokenError, TokenSigner};

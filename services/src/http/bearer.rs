@@ -71,7 +71,7 @@ impl FromRequestParts<Arc<Api>> for Admin {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
-        let expected = api.node.config.admin_token.as_bytes();
+        let expected = api.node.config.admin_token.as_str().as_bytes();
         let given = bearer(&parts.headers)?.as_bytes();
         if expected.is_empty() || verify_slices_are_equal(expected, given).is_err() {
             return Err(ApiError::new(

@@ -120,7 +120,7 @@ pub(crate) fn router(api: Arc<Api>, roles: Roles) -> Router {
     let mut routes = OpenApiRouter::with_openapi(Document::openapi());
     if roles.user {
         routes = routes.merge(users::router()).merge(blocks::router());
-        if !api.node.config.admin_token.is_empty() {
+        if !api.node.config.admin_token.as_str().is_empty() {
             routes = routes.merge(admin::router());
         }
     }

@@ -224,3 +224,40 @@ impl From<Unreadable> for NoJob {
         NoJob::Unreadable(error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use prost::Message as _;
+    use sluice_bus::EntryId;
+
+    fn entry(payload: Vec<u8>) -> BusEntry {
+        BusEntry {
+            id: EntryId { major: 0, minor: 1 },
+            deliveries: 1,
+            payload: payload.into(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_a_job_or_an_answer_or_set_aside(
+            noise in prop::collection::vec(any::<u8>(), 0..200),
+            packet in prop::collection::vec(any::<u8>(), 0..200),
+            user_id in ".{0,70}",
+        ) {
+            let _ = Job::parse(&entry(noise), 1);
+            let up = envelope::Up {
+                origin: Some(envelope::Origin {
+                    user_id,
+                    reply_to: "down:{1}".into(),
+                    ..Default::default()
+                }),
+                body: Some(envelope::up::Body::Packet(packet.into())),
+                ..Default::default()
+            };
+            let _ = Job::parse(&entry(up.encode_to_vec()), 1);
+        }
+    }
+}

@@ -16,8 +16,9 @@ use crate::{consumer::Backoff, error::WorkError, node::Node};
 #[derive(Debug, Default)]
 struct Caution {
     backoff: Backoff,
-    /// The store called something damaged: go entry by entry to find which.
-    one_by_one: bool,
+    /// The store called something damaged: for so many entries go one by one,
+    /// to find which it is.
+    one_by_one: usize,
 }
 
 /// Owns the partition whenever it can, until shutdown; a batch begun is finished.
@@ -27,7 +28,10 @@ pub(crate) async fn own(node: Arc<Node>, partition: Partition, shutdown: Cancell
         metrics::counter!("sluice_work_failures_total", "role" => "message", "why" => error.label())
             .increment(1);
         tracing::warn!(%partition, %error, "the partition's owner starts over");
-        caution.one_by_one = matches!(error, WorkError::Store(StoreError::Damaged(_)));
+        caution.one_by_one = match error {
+            WorkError::Store(StoreError::Damaged(_)) => node.config.message_batch_max_entries,
+            _ => 0,
+        };
         if !caution.backoff.wait(&shutdown).await {
             return;
         }
@@ -52,7 +56,8 @@ async fn serve(
     let epoch = node.store.take_partition(partition).await?;
     let mut desk = Desk::new(node.clone(), partition, epoch);
     loop {
-        let max_entries = match caution.one_by_one {
+        let one_by_one = caution.one_by_one > 0;
+        let max_entries = match one_by_one {
             true => 1,
             false => node.config.message_batch_max_entries,
         };
@@ -62,7 +67,7 @@ async fn serve(
         };
         let ids: Vec<_> = batch.entries.iter().map(|entry| entry.id).collect();
         match desk.work(&batch.entries).await {
-            Err(WorkError::Store(StoreError::Damaged(_))) if caution.one_by_one => {
+            Err(WorkError::Store(StoreError::Damaged(_))) if one_by_one => {
                 // This very entry can't be worked on, today or tomorrow.
                 desk.set_aside(&batch.entries).await;
                 desk = Desk::new(node.clone(), partition, epoch);
@@ -70,6 +75,7 @@ async fn serve(
             worked => worked?,
         }
         reader.ack(&ids).await?;
+        caution.one_by_one = caution.one_by_one.saturating_sub(ids.len());
         caution.backoff.reset();
     }
 }
