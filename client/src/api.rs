@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use sluice_protocol::{ConversationId, UserId};
+use sluice_protocol::{ConversationId, UserId, packet::MemberRole};
 
 use crate::{TokenError, TokenSource};
 
@@ -85,6 +85,27 @@ struct Group {
 #[derive(Serialize)]
 struct Members<'a> {
     users: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+struct NewName<'a> {
+    name: &'a str,
+}
+
+#[derive(Serialize)]
+struct NewRole {
+    role: &'static str,
+}
+
+#[derive(Deserialize)]
+struct GroupMembers {
+    members: Vec<GroupMember>,
+}
+
+#[derive(Deserialize)]
+struct GroupMember {
+    user_id: String,
+    role: String,
 }
 
 #[derive(Serialize)]
@@ -243,6 +264,64 @@ impl HttpApi {
     pub async fn leave_group(&self, token: &str, group: &ConversationId) -> Result<(), ApiError> {
         let request = self.request(Method::POST, &["groups", group.as_str(), "leave"]);
         done(request.bearer_auth(token).json(&Nothing {})).await
+    }
+
+    /// Renames a group; its owner and admins may.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn rename_group(
+        &self,
+        token: &str,
+        group: &ConversationId,
+        name: &str,
+    ) -> Result<(), ApiError> {
+        let request = self.request(Method::PUT, &["groups", group.as_str()]);
+        done(request.bearer_auth(token).json(&NewName { name })).await
+    }
+
+    /// Gives a member of a group another role; its owner may.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn set_role(
+        &self,
+        token: &str,
+        group: &ConversationId,
+        user: &UserId,
+        role: MemberRole,
+    ) -> Result<(), ApiError> {
+        let path = ["groups", group.as_str(), "members", user.as_str(), "role"];
+        let request = self.request(Method::PUT, &path).bearer_auth(token);
+        let role = match role {
+            MemberRole::Member => "member",
+            MemberRole::Admin => "admin",
+            MemberRole::Owner => "owner",
+        };
+        done(request.json(&NewRole { role })).await
+    }
+
+    /// Who is in a group.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn members(
+        &self,
+        token: &str,
+        group: &ConversationId,
+    ) -> Result<Vec<(UserId, MemberRole)>, ApiError> {
+        let request = self.request(Method::GET, &["groups", group.as_str(), "members"]);
+        let group: GroupMembers = answer(request.bearer_auth(token)).await?;
+        let members = group.members.into_iter().map(|member| {
+            let user = UserId::parse(&member.user_id).map_err(|_| ApiError::BadAnswer)?;
+            let role = match member.role.as_str() {
+                "admin" => MemberRole::Admin,
+                "owner" => MemberRole::Owner,
+                _ => MemberRole::Member,
+            };
+            Ok((user, role))
+        });
+        members.collect()
     }
 
     /// A source that logs in anew for each token.

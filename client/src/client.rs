@@ -306,6 +306,9 @@ impl Client {
 
     /// Leaves for good: says so to the server, closes, ends. `logout` also
     /// forgets the resume token. Unacked sends stay in the local state.
+    ///
+    /// When the [`EventStream`] was dropped before (or all its events taken and
+    /// committed), the local state's file is free again on return.
     pub async fn disconnect(&self, logout: bool) {
         let (done, is_done) = oneshot::channel();
         if self

@@ -72,6 +72,8 @@ pub(crate) struct Driver {
     uncommitted: VecDeque<(u64, Change)>,
     events_told: u64,
     commands_are_closed: bool,
+    /// Who waits for the end.
+    farewells: Vec<oneshot::Sender<()>>,
 }
 
 /// Unix milliseconds that never go back.
@@ -132,6 +134,7 @@ impl Driver {
             uncommitted: VecDeque::new(),
             events_told: 0,
             commands_are_closed: false,
+            farewells: Vec::new(),
         }
     }
 
@@ -303,9 +306,8 @@ impl Driver {
             Command::Sync => session.sync_within(now_ms, 0),
             Command::Cut => self.lose_link(DisconnectReason::Cut),
             Command::Disconnect { logout, done } => {
+                self.farewells.push(done);
                 self.leave(logout).await;
-                // The caller may have gone.
-                let _ = done.send(());
             }
         }
     }
@@ -481,6 +483,7 @@ impl Driver {
             if self.parts.events.is_closed() || (is_told && self.uncommitted.is_empty()) {
                 break;
             }
+            bid_farewell(&mut self.farewells);
             tokio::select! {
                 _ = self.parts.events.reserve(), if !is_told => {}
                 () = self.parts.shared.wake.notified() => {}
@@ -491,6 +494,17 @@ impl Driver {
             // The events that are left move no position.
             self.report_persisted(u64::MAX);
         }
+        let mut farewells = std::mem::take(&mut self.farewells);
+        // Also lets go of the local state: its file can be opened again.
+        drop(self);
+        bid_farewell(&mut farewells);
+    }
+}
+
+fn bid_farewell(farewells: &mut Vec<oneshot::Sender<()>>) {
+    for done in farewells.drain(..) {
+        // The caller may have gone.
+        let _ = done.send(());
     }
 }
 
