@@ -189,7 +189,9 @@ impl Gateway {
             tasks.spawn(admin.serve(listener, stop.clone()));
         }
         let threads = run_loops(event_loops, &stop).map_err(StartError::Loop)?;
-        tasks.spawn(stop_loops(stop.clone(), loops.clone()));
+        // Not one of the tasks, which end when the gateway is dropped: it is what
+        // ends the loops then.
+        tokio::spawn(stop_loops(stop.clone(), loops.clone()));
         Ok(Self {
             addresses,
             shared,

@@ -1,0 +1,20 @@
+//! A real gateway on random ports, with the in-process bus and directory and a
+//! small stand-in for the services, spoken to over real sockets.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should say where"
+)]
+
+mod admin;
+mod backpressure;
+mod client;
+mod drain;
+mod hostile;
+mod limits;
+mod login;
+mod pushes;
+mod requests;
+mod rig;
+mod services;
+mod websocket;
