@@ -140,7 +140,7 @@ fn control_frames_are_those_of_the_codec() {
     );
     let mut out = BytesMut::new();
     let code = websocket::close_code(CloseReason::TokenExpired);
-    websocket::append_close(code, "TOKEN_EXPIRED", &mut out);
+    websocket::append_close(code, "token_expired", &mut out);
     assert_eq!(control("closed"), out);
 }
 
