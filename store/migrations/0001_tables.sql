@@ -47,16 +47,16 @@ CREATE TABLE block (
     PRIMARY KEY (blocker, blocked)
 ) WITHOUT ROWID;
 
--- max_seq is the fence: it advances by compare-and-set in every commit.
+-- A log's end (max_seq, time of the last message) is its newest row in `message`
+-- and nowhere else: a row here would cost every message one more page.
 CREATE TABLE conversation (
     id              INTEGER PRIMARY KEY,
     conversation_id TEXT    NOT NULL UNIQUE,
-    name            TEXT    NOT NULL,   -- empty for private ones
-    max_seq         INTEGER NOT NULL,
-    last_msg_ms     INTEGER NOT NULL
+    name            TEXT    NOT NULL    -- empty for private ones
 );
 
--- A conversation's log. `counting` and `counting_first` are running sums up to
+-- A conversation's log. The key is also the fence: whoever believes in an old
+-- end cannot insert the entry that follows it. `counting` and `counting_first` are running sums up to
 -- and with this entry, so that unread is a difference of two rows and no
 -- counter is written per member: entries that count as unread, and those of
 -- them by the party with the smaller name (private conversations only).
@@ -78,14 +78,14 @@ CREATE TABLE message (
     PRIMARY KEY (conversation, seq)
 ) WITHOUT ROWID;
 
--- What a sender has sent already. Client ids are ordered by time, so a sender's
--- rows of a conversation append.
+-- What was sent already. Client ids begin with their time, so new rows gather at
+-- the end whoever sends them: a batch writes one or two pages of this table.
 CREATE TABLE dedup (
+    client_msg_id BLOB    NOT NULL,
     sender        INTEGER NOT NULL,
     conversation  INTEGER NOT NULL,
-    client_msg_id BLOB    NOT NULL,
     seq           INTEGER NOT NULL,
-    PRIMARY KEY (sender, conversation, client_msg_id)
+    PRIMARY KEY (client_msg_id, sender, conversation)
 ) WITHOUT ROWID;
 
 -- A sender's counting entries of a group, numbered: own messages are no unread

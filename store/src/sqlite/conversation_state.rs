@@ -1,6 +1,6 @@
 //! Where a conversation's log ends, as the writer knows it.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension};
 use sluice_protocol::{ConversationId, ConversationKind, UserId};
 
 use super::integer::{ConversationKey, UserKey, from_sql};
@@ -13,16 +13,12 @@ pub(super) struct ConversationState {
     pub(super) parties: Option<Parties>,
     /// The newest entry.
     pub(super) end: LogEnd,
-    /// `conversation.max_seq` as it stands in the row; behind `end` only while
-    /// a batch is being stored.
-    pub(super) row_max_seq: u64,
 }
 
 /// The newest entry's running numbers (see the table `message`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct LogEnd {
     pub(super) seq: u64,
-    pub(super) time_ms: u64,
     pub(super) counting: u64,
     pub(super) counting_first: u64,
 }
@@ -44,18 +40,17 @@ impl ConversationState {
     ) -> Result<Option<Self>, StoreError> {
         let row = connection
             .prepare_cached(
-                "SELECT c.id, c.max_seq, c.last_msg_ms, m.counting, m.counting_first
-                 FROM conversation c JOIN message m ON m.conversation = c.id AND m.seq = c.max_seq
-                 WHERE c.conversation_id = ?1",
+                "SELECT c.id, m.seq, m.counting, m.counting_first
+                 FROM conversation c CROSS JOIN message m ON m.conversation = c.id
+                 WHERE c.conversation_id = ?1 ORDER BY m.seq DESC LIMIT 1",
             )?
             .query_row([id.as_str()], |row| {
                 Ok((
                     row.get::<_, ConversationKey>(0)?,
                     LogEnd {
                         seq: from_sql(row.get(1)?),
-                        time_ms: from_sql(row.get(2)?),
-                        counting: from_sql(row.get(3)?),
-                        counting_first: from_sql(row.get(4)?),
+                        counting: from_sql(row.get(2)?),
+                        counting_first: from_sql(row.get(3)?),
                     },
                 ))
             })
@@ -78,12 +73,7 @@ impl ConversationState {
                 })
             }
         };
-        Ok(Some(Self {
-            key,
-            parties,
-            row_max_seq: end.seq,
-            end,
-        }))
+        Ok(Some(Self { key, parties, end }))
     }
 
     /// Makes the row of a conversation that has no entries yet. Its first entry
@@ -94,16 +84,12 @@ impl ConversationState {
         parties: Option<Parties>,
     ) -> Result<Self, StoreError> {
         connection
-            .prepare_cached(
-                "INSERT INTO conversation (conversation_id, name, max_seq, last_msg_ms)
-                 VALUES (?1, '', 0, 0)",
-            )?
-            .execute(params![id.as_str()])?;
+            .prepare_cached("INSERT INTO conversation (conversation_id, name) VALUES (?1, '')")?
+            .execute([id.as_str()])?;
         Ok(Self {
             key: ConversationKey(connection.last_insert_rowid()),
             parties,
             end: LogEnd::default(),
-            row_max_seq: 0,
         })
     }
 }

@@ -36,7 +36,7 @@ fn advance(connection: &Connection, wish: &CursorAdvance) -> Result<Option<Seq>,
     let row = connection
         .prepare_cached(
             "SELECT l.user, l.conversation, l.delivered_seq, l.read_seq,
-                    coalesce(l.last_seq, c.max_seq)
+                    coalesce(l.last_seq, (SELECT max(seq) FROM message WHERE conversation = l.conversation))
              FROM users u
              CROSS JOIN conversation c ON c.conversation_id = ?2
              CROSS JOIN user_conversation_list l ON l.user = u.id AND l.conversation = c.id

@@ -65,7 +65,8 @@ impl Read for HeadsOf {
         };
         let limit = self.limit.min(LIST_LINES_MAX) as usize;
         let mut statement = connection.prepare_cached(
-            "SELECT c.conversation_id, l.first_seq, coalesce(l.last_seq, c.max_seq)
+            "SELECT c.conversation_id, l.first_seq, coalesce(l.last_seq,
+               (SELECT max(seq) FROM message WHERE conversation = l.conversation))
              FROM user_conversation_list l CROSS JOIN conversation c ON c.id = l.conversation
              WHERE l.user = ?1 AND l.is_group = 1 AND l.conversation > ?2
              ORDER BY l.conversation LIMIT ?3",
@@ -116,16 +117,17 @@ impl Conversations {
     fn lines(&self, connection: &Connection, user: UserKey) -> Result<Vec<Line>, StoreError> {
         // A conversation that was left stands where its last visible entry stands.
         let mut statement = connection.prepare_cached(
-            "SELECT * FROM (
-               SELECT c.id AS id, c.conversation_id, c.name, l.is_group, l.first_seq,
-                      coalesce(l.last_seq, c.max_seq), l.read_seq,
-                      CASE WHEN l.last_seq IS NULL THEN c.last_msg_ms ELSE (
-                        SELECT send_ms FROM message m
-                        WHERE m.conversation = c.id AND m.seq = l.last_seq) END AS last_ms
-               FROM user_conversation_list l CROSS JOIN conversation c ON c.id = l.conversation
-               WHERE l.user = ?1)
-             WHERE (last_ms, id) < (?2, ?3)
-             ORDER BY last_ms DESC, id DESC LIMIT ?4",
+            "SELECT v.id, c.conversation_id, c.name, v.is_group, v.first_seq, v.last, v.read_seq,
+                    m.send_ms
+             FROM (
+               SELECT l.conversation AS id, l.is_group, l.first_seq, l.read_seq,
+                      coalesce(l.last_seq,
+                        (SELECT max(seq) FROM message WHERE conversation = l.conversation)) AS last
+               FROM user_conversation_list l WHERE l.user = ?1) v
+             CROSS JOIN message m ON m.conversation = v.id AND m.seq = v.last
+             CROSS JOIN conversation c ON c.id = v.id
+             WHERE (m.send_ms, v.id) < (?2, ?3)
+             ORDER BY m.send_ms DESC, v.id DESC LIMIT ?4",
         )?;
         let (last_ms, key) = match self.cursor {
             Some(cursor) => (to_sql(cursor.last_ms), to_sql(cursor.key)),
@@ -292,7 +294,10 @@ fn conversation(
     id: &ConversationId,
 ) -> Result<Option<Conversation>, StoreError> {
     let row = connection
-        .prepare_cached("SELECT id, name, max_seq FROM conversation WHERE conversation_id = ?1")?
+        .prepare_cached(
+            "SELECT id, name, (SELECT max(seq) FROM message WHERE conversation = id)
+             FROM conversation WHERE conversation_id = ?1",
+        )?
         .query_row([id.as_str()], |row| {
             Ok((
                 row.get::<_, ConversationKey>(0)?,

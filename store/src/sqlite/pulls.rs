@@ -134,7 +134,8 @@ impl ConversationLog {
     fn view(&self, connection: &Connection) -> Result<Option<View>, StoreError> {
         Ok(connection
             .prepare_cached(
-                "SELECT c.id, l.first_seq, coalesce(l.last_seq, c.max_seq)
+                "SELECT c.id, l.first_seq, coalesce(l.last_seq,
+                        (SELECT max(seq) FROM message WHERE conversation = l.conversation))
                  FROM users u
                  CROSS JOIN conversation c ON c.conversation_id = ?2
                  CROSS JOIN user_conversation_list l ON l.user = u.id AND l.conversation = c.id

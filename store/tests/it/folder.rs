@@ -28,7 +28,7 @@ async fn a_newer_schema_and_a_strange_file_are_left_alone() {
     let page: i64 = database
         .pragma_query_value(None, "page_size", |row| row.get(0))
         .unwrap();
-    assert_eq!(page, 16_384);
+    assert_eq!(page, 4_096);
     database.pragma_update(None, "user_version", 99).unwrap();
     drop(database);
     assert!(matches!(

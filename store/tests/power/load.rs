@@ -193,8 +193,8 @@ fn check_tables(database: &Path) {
         .unwrap();
     assert_eq!(verdict, "ok");
     let gaps = "SELECT count(*) FROM conversation c
-                WHERE max_seq <> (SELECT count(*) FROM message WHERE conversation = c.id)
-                   OR max_seq <> (SELECT max(seq) FROM message WHERE conversation = c.id)";
+                WHERE (SELECT count(*) FROM message WHERE conversation = c.id)
+                   IS NOT (SELECT max(seq) FROM message WHERE conversation = c.id)";
     assert_eq!(number(gaps), 0);
     let messages = number("SELECT count(*) FROM message");
     assert_eq!(number("SELECT count(*) FROM dedup"), messages);
