@@ -12,7 +12,7 @@ use sluice_protocol::{
     partition_of,
 };
 
-use crate::{lane::Lanes, metrics::LoopMetrics};
+use crate::{clock::Now, lane::Lanes, metrics::LoopMetrics};
 
 /// Highest seq a user's devices have acked, by user and conversation.
 #[derive(Debug, Default)]
@@ -68,7 +68,7 @@ impl AckTally {
 
     /// Hands everything to the Ack lanes. What a full lane does not take is
     /// dropped: the next ack of that conversation raises the cursor all the same.
-    pub(crate) fn flush(&mut self, lanes: &Lanes, unix_ms: u64, metrics: &LoopMetrics) {
+    pub(crate) fn flush(&mut self, lanes: &Lanes, now: Now, metrics: &LoopMetrics) {
         self.since_ms = None;
         let mut partitions: [Acks; SHARED_PARTITIONS as usize] = Default::default();
         let of = |acks: &mut [Acks; SHARED_PARTITIONS as usize], user: &str| {
@@ -89,12 +89,12 @@ impl AckTally {
             partitions[index].push_failed.push(cursor);
         }
         for (acks, partition) in partitions.into_iter().zip(0..) {
-            offer(acks, partition, lanes, unix_ms, metrics);
+            offer(acks, partition, lanes, now, metrics);
         }
     }
 }
 
-fn offer(acks: Acks, partition: u16, lanes: &Lanes, unix_ms: u64, metrics: &LoopMetrics) {
+fn offer(acks: Acks, partition: u16, lanes: &Lanes, now: Now, metrics: &LoopMetrics) {
     let delivered = acks.delivered.chunks(CURSORS_PER_ENTRY).map(|chunk| Acks {
         delivered: chunk.to_vec(),
         push_failed: Vec::new(),
@@ -110,14 +110,11 @@ fn offer(acks: Acks, partition: u16, lanes: &Lanes, unix_ms: u64, metrics: &Loop
         let cursors = acks.delivered.len() + acks.push_failed.len();
         let up = Up {
             origin: None,
-            received_at_ms: unix_ms,
+            received_at_ms: now.unix_ms,
             body: Some(up::Body::Acks(acks)),
         };
-        if lanes
-            .ack(partition)
-            .offer(up.encode_to_vec().into())
-            .is_err()
-        {
+        let entry = up.encode_to_vec().into();
+        if lanes.ack(partition).offer(entry, now.mono_ms).is_err() {
             metrics.cursors_dropped.increment(cursors as u64);
         }
     }

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::Deserialize;
+use sluice_bus::BATCH_MAX_BYTES;
+use sluice_codec::FRAME_MAX_BYTES_CEILING;
 use sluice_protocol::limits::{CONNECT_SKEW_MAX_MS, FRAME_MAX_BYTES, SEND_WINDOW};
 
 /// Settings of a gateway. Every bound has its unit in its name; the defaults
@@ -17,7 +19,7 @@ pub struct Config {
     /// Health, metrics and the list of connections; `None` for no admin HTTP.
     pub admin_address: Option<SocketAddr>,
     /// Bearer token for `/metrics` and `/admin`; empty: none is asked for.
-    pub admin_token: String,
+    pub admin_token: AdminToken,
     /// Event loops, each a thread; 0: one a core.
     pub event_loops: u16,
     /// Channels of one event loop at once; past it a connection is told
@@ -170,6 +172,108 @@ pub struct DrainConfig {
     pub grace_ms: u64,
 }
 
+/// A bearer token that is not shown in logs.
+#[derive(Clone, Default, Deserialize)]
+#[serde(transparent)]
+pub struct AdminToken(String);
+
+/// A setting that can't be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("[gateway] {0}")]
+pub struct ConfigError(&'static str);
+
+// === impl Config ===
+
+impl Config {
+    /// Looks for settings that can't be or that contradict each other.
+    ///
+    /// # Errors
+    /// The first that was found.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let (limits, push) = (&self.limits, &self.push);
+        let rules = [
+            (
+                self.connections_per_loop_max > 0,
+                "connections_per_loop_max must be above 0",
+            ),
+            (
+                limits.frame_max_bytes >= FRAME_MAX_BYTES
+                    && limits.frame_max_bytes <= FRAME_MAX_BYTES_CEILING,
+                "limits.frame_max_bytes must be from 64 KiB to 16 MiB",
+            ),
+            (
+                push.output_low_bytes < push.output_high_bytes
+                    && push.output_high_bytes < push.output_max_bytes,
+                "push: output_low_bytes < output_high_bytes < output_max_bytes must hold",
+            ),
+            (
+                push.window_max > 0 && push.tries_max > 0,
+                "push: window_max and tries_max must be above 0",
+            ),
+            (
+                push.rto_min_ms > 0 && push.rto_min_ms <= push.rto_max_ms,
+                "push: rto_min_ms must be above 0 and at most rto_max_ms",
+            ),
+            (
+                self.lanes.entries_max > 0 && self.lanes.bytes_max >= BATCH_MAX_BYTES,
+                "lanes: entries_max must be above 0 and bytes_max at least 512 KiB",
+            ),
+            (
+                self.timeouts.heartbeat_interval_ms > 0,
+                "timeouts.heartbeat_interval_ms must be above 0",
+            ),
+            (
+                self.all_spans_ms().all(|span_ms| span_ms <= SPAN_MAX_MS),
+                "no time may be longer than a year",
+            ),
+        ];
+        match rules.into_iter().find(|(holds, _)| !holds) {
+            Some((_, broken)) => Err(ConfigError(broken)),
+            None => Ok(()),
+        }
+    }
+
+    fn all_spans_ms(&self) -> impl Iterator<Item = u64> {
+        let timeouts = &self.timeouts;
+        [
+            timeouts.login_ms,
+            timeouts.frame_ms,
+            timeouts.slow_reader_ms,
+            timeouts.closing_ms,
+            self.push.ack_flush_ms,
+            self.lanes.append_retry_min_ms,
+            self.lanes.append_retry_max_ms,
+            self.directory.lease_ttl_ms,
+            self.directory.reassert_interval_ms,
+            self.drain.grace_ms,
+            self.limits.connect_skew_max_ms,
+        ]
+        .into_iter()
+    }
+}
+
+const SPAN_MAX_MS: u64 = 366 * 24 * 3600 * 1000;
+
+// === impl AdminToken ===
+
+impl AdminToken {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for AdminToken {
+    fn from(token: &str) -> Self {
+        Self(token.to_owned())
+    }
+}
+
+impl std::fmt::Debug for AdminToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_empty() { "none" } else { "set" })
+    }
+}
+
 // === defaults ===
 
 const fn loopback(port: u16) -> SocketAddr {
@@ -186,7 +290,7 @@ impl Default for Config {
             tcp_address: Some(everywhere(8900)),
             ws_address: Some(everywhere(8902)),
             admin_address: Some(loopback(8081)),
-            admin_token: String::new(),
+            admin_token: AdminToken::default(),
             event_loops: 0,
             connections_per_loop_max: 1_000_000,
             limits: Limits::default(),
@@ -292,5 +396,30 @@ impl Default for DrainConfig {
             reconnect_delay_max_ms: 5_000,
             grace_ms: 5_000,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_hold_and_nonsense_does_not() {
+        assert_eq!(Config::default().check(), Ok(()));
+        let mut config = Config::default();
+        config.push.output_low_bytes = config.push.output_high_bytes;
+        assert!(config.check().is_err());
+        let mut config = Config::default();
+        config.timeouts.login_ms = u64::MAX;
+        assert!(config.check().is_err());
+    }
+
+    #[test]
+    fn the_admin_token_is_not_shown() {
+        let config = Config {
+            admin_token: "hush".into(),
+            ..Config::default()
+        };
+        assert!(!format!("{config:?}").contains("hush"));
     }
 }

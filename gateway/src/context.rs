@@ -90,7 +90,8 @@ impl ChannelContext<'_> {
     /// An answer that was lost on the way must not shut the client out for
     /// ever, so after a quiet time the count begins anew.
     pub(crate) fn has_send_room(&mut self) -> bool {
-        let quiet_ms = self.bench.now.mono_ms - self.channel.last_handed_up_ms;
+        let now_ms = self.bench.now.mono_ms;
+        let quiet_ms = now_ms.saturating_sub(self.channel.last_handed_up_ms);
         if quiet_ms > UNANSWERED_FORGIVEN_MS {
             self.channel.unanswered = 0;
         }

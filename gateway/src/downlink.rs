@@ -66,7 +66,13 @@ impl Downlink {
                 return;
             };
             let outcome = match read {
-                Ok(batch) => self.pass_on(batch, &mut counts, reader.as_mut()).await,
+                Ok(batch) => {
+                    let passed_on = self.pass_on(batch, &mut counts, reader.as_mut());
+                    match shutdown.run_until_cancelled(passed_on).await {
+                        Some(outcome) => outcome,
+                        None => return,
+                    }
+                }
                 Err(error) => Err(error),
             };
             let Err(error) = outcome else { continue };
@@ -210,10 +216,7 @@ impl Downlink {
         }
         if let Some(share) = shares.get_mut(usize::from(connection.event_loop)) {
             share.push(Command {
-                key: ChannelKey {
-                    slot: connection.slot,
-                    generation: connection.generation,
-                },
+                key: ChannelKey::of(connection),
                 user: target.user_id,
                 body,
             });
@@ -238,6 +241,10 @@ impl ProducerCounts {
     /// False when entries before this one are missing. Repeats are no gap, and
     /// neither is a producer that begins anew at 1.
     fn follows(&mut self, producer: u64, counter: u64) -> bool {
+        if counter == 0 {
+            // A producer that cannot count (SPEC.md, 14.4).
+            return true;
+        }
         match self.last.get_mut(&producer) {
             Some(last) => {
                 let follows = counter <= last.saturating_add(1);
@@ -275,5 +282,6 @@ mod tests {
         assert!(counts.follows(1, 2));
         assert!(!counts.follows(2, 3), "its first entries are missing");
         assert!(counts.follows(3, 1));
+        assert!(counts.follows(0, 0) && counts.follows(0, 0));
     }
 }

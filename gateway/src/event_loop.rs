@@ -8,6 +8,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use mio::{Events, Interest, Poll, Token};
+use sluice_bus::Bind;
 use sluice_protocol::packet::CloseReason;
 use sluice_timer::Wheel;
 
@@ -202,9 +203,11 @@ impl EventLoop {
                     self.admit(socket, peer, framing);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // That one has gone before it was accepted.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    // Out of descriptors, or a connection that is gone already:
-                    // the kernel tells no more, so come back by the clock.
+                    // Out of descriptors or memory: the kernel tells no more, so
+                    // come back by the clock.
                     tracing::warn!(%error, "accept failed");
                     self.accept_more = true;
                     self.accept_paused_until_ms = self.bench.now.mono_ms + ACCEPT_PAUSE_MS;
@@ -292,13 +295,10 @@ impl EventLoop {
                 let channels = self.connections.iter().map(|c| &c.channel);
                 let _ = answer.send(channels.filter_map(|c| c.bind(&self.bench)).collect());
             }
+            Mail::Reasserted(binds) => binds.into_iter().for_each(|bind| self.confirm(bind)),
             Mail::Displaced(binds) => {
                 for bind in binds {
-                    let connection = bind.route.connection;
-                    let key = ChannelKey {
-                        slot: connection.slot,
-                        generation: connection.generation,
-                    };
+                    let key = ChannelKey::of(bind.route.connection);
                     if let Some(connection) = self.connections.get_mut(key) {
                         let reason = CloseReason::Replaced.into();
                         connection.channel.close(&mut self.bench, reason);
@@ -329,6 +329,15 @@ impl EventLoop {
         match self.connections.get_mut(key) {
             Some(connection) => connection.deliver(&mut self.bench, command),
             None => self.bench.metrics.deliveries_stale.increment(1),
+        }
+    }
+
+    /// Takes back what was said again for a channel that has closed meanwhile.
+    fn confirm(&mut self, bind: Bind) {
+        let key = ChannelKey::of(bind.route.connection);
+        let connection = self.connections.get_mut(key);
+        if !connection.is_some_and(|connection| connection.channel.is_open()) {
+            self.bench.unbind(bind.user, bind.route.device, key);
         }
     }
 
@@ -459,7 +468,7 @@ impl EventLoop {
 
     fn flush_tally(&mut self) {
         let bench = &mut self.bench;
-        let (lanes, unix_ms) = (&bench.shared.lanes, bench.now.unix_ms);
-        bench.tally.flush(lanes, unix_ms, &bench.metrics);
+        let lanes = &bench.shared.lanes;
+        bench.tally.flush(lanes, bench.now, &bench.metrics);
     }
 }

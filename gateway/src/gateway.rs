@@ -18,10 +18,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     admin::Admin,
-    config::Config,
+    clock::Clock,
+    config::{Config, ConfigError},
     downlink::Downlink,
     event_loop::EventLoop,
-    lane::Lanes,
+    lane::{LaneTasks, Lanes},
     listener::Listener,
     mailbox::Mailbox,
     metrics,
@@ -78,6 +79,9 @@ pub struct BoundAddresses {
 /// Why a gateway did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// A setting can't be.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// An address can't be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -139,19 +143,25 @@ impl Gateway {
         let stop = parts.shutdown.child_token();
         let stop_on_drop = stop.clone().drop_guard();
         let config = &parts.config;
+        config.check()?;
         let (addresses, listeners, admin_listener) = listen(config).await?;
+        let clock = Clock::start();
         let mut tasks = JoinSet::new();
         let lanes = Lanes::open(
             &parts.bus,
             parts.partitions,
-            &config.lanes,
             &config.requests,
-            &stop,
-            &mut tasks,
+            LaneTasks {
+                config: &config.lanes,
+                clock,
+                shutdown: &stop,
+                tasks: &mut tasks,
+            },
         );
         let (unbinder, ended) = Unbinder::new(config.directory.unbind_queue_max);
         let shared = Arc::new(Shared::new(SharedParts {
             config: parts.config,
+            clock,
             incarnation: parts.incarnation,
             lanes,
             verifier: parts.keys,

@@ -21,6 +21,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    clock::Clock,
     config::{LaneConfig, RequestConfig},
     metrics::LaneMetrics,
 };
@@ -28,9 +29,16 @@ use crate::{
 /// The way to one stream of the bus.
 #[derive(Debug, Clone)]
 pub(crate) struct Lane {
-    entries: mpsc::Sender<Bytes>,
+    entries: mpsc::Sender<Queued>,
     load: Arc<Load>,
     bytes_max: usize,
+}
+
+/// An entry and when it was offered.
+#[derive(Debug)]
+struct Queued {
+    entry: Bytes,
+    since_ms: u64,
 }
 
 /// The lane did not take an entry.
@@ -58,36 +66,45 @@ pub(crate) struct Lanes {
 struct Writer {
     bus: Arc<dyn Bus>,
     stream: Stream,
-    entries: mpsc::Receiver<Bytes>,
+    entries: mpsc::Receiver<Queued>,
     load: Arc<Load>,
     config: LaneConfig,
     metrics: LaneMetrics,
+    clock: Clock,
     shutdown: CancellationToken,
+}
+
+/// What the writers run with.
+pub(crate) struct LaneTasks<'a> {
+    pub(crate) config: &'a LaneConfig,
+    pub(crate) clock: Clock,
+    pub(crate) shutdown: &'a CancellationToken,
+    pub(crate) tasks: &'a mut JoinSet<()>,
 }
 
 // === impl Lane ===
 
 impl Lane {
-    /// Queues an entry behind all earlier ones of this loop.
-    pub(crate) fn offer(&self, entry: Bytes) -> Result<(), LaneFull> {
+    /// Queues an entry behind all earlier ones of this loop. `now_ms` is the
+    /// gateway's clock, for the time it waits.
+    pub(crate) fn offer(&self, entry: Bytes, now_ms: u64) -> Result<(), LaneFull> {
         let bytes = entry.len();
         if self.load.bytes.load(Ordering::Relaxed) + bytes > self.bytes_max {
             return Err(LaneFull);
         }
         self.load.add(1, bytes);
-        self.entries.try_send(entry).map_err(|_| {
+        let queued = Queued {
+            entry,
+            since_ms: now_ms,
+        };
+        self.entries.try_send(queued).map_err(|_| {
             self.load.subtract(1, bytes);
             LaneFull
         })
     }
 
-    fn open(
-        stream: Stream,
-        bus: &Arc<dyn Bus>,
-        config: &LaneConfig,
-        shutdown: &CancellationToken,
-        tasks: &mut JoinSet<()>,
-    ) -> Self {
+    fn open(stream: Stream, bus: &Arc<dyn Bus>, spawn: &mut LaneTasks<'_>) -> Self {
+        let config = spawn.config;
         let (sender, receiver) = mpsc::channel(config.entries_max.max(1));
         let load = Arc::new(Load::default());
         let metrics = LaneMetrics::new(&stream);
@@ -98,9 +115,10 @@ impl Lane {
             load: Arc::clone(&load),
             config: config.clone(),
             metrics,
-            shutdown: shutdown.clone(),
+            clock: spawn.clock,
+            shutdown: spawn.shutdown.clone(),
         };
-        tasks.spawn(writer.run());
+        spawn.tasks.spawn(writer.run());
         Self {
             entries: sender,
             load,
@@ -130,14 +148,12 @@ impl Lanes {
     pub(crate) fn open(
         bus: &Arc<dyn Bus>,
         partitions: u16,
-        config: &LaneConfig,
         requests: &RequestConfig,
-        shutdown: &CancellationToken,
-        tasks: &mut JoinSet<()>,
+        mut spawn: LaneTasks<'_>,
     ) -> Self {
         let mut open = |count: u16, stream: &dyn Fn(Partition) -> Stream| -> Vec<Lane> {
             (0..count)
-                .map(|p| Lane::open(stream(Partition(p)), bus, config, shutdown, tasks))
+                .map(|p| Lane::open(stream(Partition(p)), bus, &mut spawn))
                 .collect()
         };
         Self {
@@ -223,6 +239,8 @@ impl Writer {
                 }
             }
             let batch = split_batch(&mut queued);
+            self.note(&batch);
+            let batch: Vec<Bytes> = batch.into_iter().map(|queued| queued.entry).collect();
             let bytes = batch.iter().map(Bytes::len).sum();
             let entries = batch.len();
             if shutdown
@@ -236,12 +254,23 @@ impl Writer {
         }
     }
 
+    /// Depth, batch size and the longest wait.
+    fn note(&self, batch: &[Queued]) {
+        let depth = self.load.entries.load(Ordering::Relaxed);
+        self.metrics.depth_entries.record(depth as f64);
+        self.metrics.batch_entries.record(batch.len() as f64);
+        let oldest_ms = batch.iter().map(|queued| queued.since_ms).min();
+        if let Some(since_ms) = oldest_ms {
+            let waited_ms = self.clock.now().mono_ms.saturating_sub(since_ms);
+            self.metrics.wait_s.record(waited_ms as f64 / 1000.0);
+        }
+    }
+
     /// Appends until it is known to be there: one batch in flight, so the
     /// stream keeps its order.
     async fn append(&self, batch: Vec<Bytes>) {
         let began = Instant::now();
         let mut wait_ms = self.config.append_retry_min_ms.max(1);
-        self.metrics.batch_entries.record(batch.len() as f64);
         loop {
             // The entries are shared, so a clone copies pointers.
             match self.bus.append(&self.stream, batch.clone()).await {
@@ -266,13 +295,13 @@ impl Writer {
 }
 
 /// Takes from the front as much as one append may hold; at least one entry.
-fn split_batch(queued: &mut Vec<Bytes>) -> Vec<Bytes> {
+fn split_batch(queued: &mut Vec<Queued>) -> Vec<Queued> {
     let mut bytes = 0;
     let fitting = queued
         .iter()
         .take(BATCH_MAX_ENTRIES)
-        .take_while(|entry| {
-            bytes += entry.len();
+        .take_while(|queued| {
+            bytes += queued.entry.len();
             bytes <= BATCH_MAX_BYTES
         })
         .count()
@@ -288,16 +317,24 @@ mod tests {
 
     #[test]
     fn batches_keep_both_bounds_and_the_order() {
-        let mut queued: Vec<Bytes> = (0..700_usize)
-            .map(|i| Bytes::from(vec![i as u8; if i < 20 { 60_000 } else { 10 }]))
+        let mut queued: Vec<Queued> = (0..700_usize)
+            .map(|i| Queued {
+                entry: Bytes::from(vec![i as u8; if i < 20 { 60_000 } else { 10 }]),
+                since_ms: 0,
+            })
             .collect();
-        let all = queued.concat();
+        let joined = |queued: &[Queued]| -> Vec<u8> {
+            let entries = queued.iter().flat_map(|queued| queued.entry.iter());
+            entries.copied().collect()
+        };
+        let all = joined(&queued);
         let mut seen = Vec::new();
         while !queued.is_empty() {
             let batch = split_batch(&mut queued);
             assert!(!batch.is_empty() && batch.len() <= BATCH_MAX_ENTRIES);
-            assert!(batch.iter().map(Bytes::len).sum::<usize>() <= BATCH_MAX_BYTES);
-            seen.extend_from_slice(&batch.concat());
+            let bytes = joined(&batch);
+            assert!(bytes.len() <= BATCH_MAX_BYTES);
+            seen.extend(bytes);
         }
         assert!(seen == all);
     }

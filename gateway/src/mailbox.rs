@@ -36,6 +36,8 @@ pub(crate) enum Mail {
     Stop,
     /// Which channels are bound.
     Binds(oneshot::Sender<Vec<Bind>>),
+    /// These binds were said again: whoever has gone meanwhile must be unbound again.
+    Reasserted(Vec<Bind>),
     /// Another connection holds these places now.
     Displaced(Vec<Bind>),
     /// The costliest channels.

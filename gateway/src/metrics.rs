@@ -32,6 +32,8 @@ pub(crate) struct LoopMetrics {
 /// What the writer of a lane measures.
 pub(crate) struct LaneMetrics {
     pub(crate) batch_entries: Histogram,
+    pub(crate) depth_entries: Histogram,
+    pub(crate) wait_s: Histogram,
     pub(crate) append_s: Histogram,
     pub(crate) retries: Counter,
     pub(crate) dropped: Counter,
@@ -120,6 +122,8 @@ impl LaneMetrics {
         };
         Self {
             batch_entries: histogram!("sluice_gateway_lane_batch_entries", "stream" => stream),
+            depth_entries: histogram!("sluice_gateway_lane_depth_entries", "stream" => stream),
+            wait_s: histogram!("sluice_gateway_lane_wait_seconds", "stream" => stream),
             append_s: histogram!("sluice_gateway_lane_append_seconds", "stream" => stream),
             retries: counter!("sluice_gateway_lane_retries_total", "stream" => stream),
             dropped: counter!("sluice_gateway_lane_dropped_total", "stream" => stream),

@@ -157,7 +157,8 @@ impl Registration {
     }
 
     async fn reassert_chunk(&self, mailbox: &Mailbox, binds: Vec<Bind>) -> Result<(), BusError> {
-        let displaced = self.directory.reassert(binds).await?;
+        let displaced = self.directory.reassert(binds.clone()).await?;
+        mailbox.send(Mail::Reasserted(binds)).await;
         if !displaced.is_empty() {
             mailbox.send(Mail::Displaced(displaced)).await;
         }

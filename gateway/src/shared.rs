@@ -37,6 +37,7 @@ pub(crate) struct Shared {
 /// What [`Shared`] is made of, apart from what follows from the settings.
 pub(crate) struct SharedParts {
     pub(crate) config: Config,
+    pub(crate) clock: Clock,
     pub(crate) incarnation: Incarnation,
     pub(crate) lanes: Lanes,
     pub(crate) verifier: TokenVerifier,
@@ -52,7 +53,7 @@ impl Shared {
         Self {
             incarnation: parts.incarnation,
             reply_to: Stream::Down(parts.incarnation).to_string(),
-            clock: Clock::start(),
+            clock: parts.clock,
             lanes: parts.lanes,
             verifier: parts.verifier,
             replay: ReplayGuard::new(limits.connect_skew_max_ms, limits.replay_entries_max),

@@ -1,6 +1,8 @@
 //! Where a loop keeps its connections: slots that are found by index and
 //! checked by generation.
 
+use sluice_protocol::ConnectionId;
+
 /// Names a channel of one loop, never reused while the loop lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct ChannelKey {
@@ -29,6 +31,14 @@ const CHUNK_SLOTS: usize = 256;
 // === impl ChannelKey ===
 
 impl ChannelKey {
+    /// The part of a connection id that its loop goes by.
+    pub(crate) fn of(connection: ConnectionId) -> Self {
+        Self {
+            slot: connection.slot,
+            generation: connection.generation,
+        }
+    }
+
     /// As one number, for poll tokens and timers.
     pub(crate) fn to_bits(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.slot)

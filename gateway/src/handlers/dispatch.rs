@@ -90,7 +90,7 @@ fn pass_on(context: &mut ChannelContext<'_>, id: u64, ticket: Ticket, user: &Use
         LaneKind::Query => lanes.query(of_user),
         LaneKind::Ack => lanes.ack(of_user.0),
     };
-    match lane.offer(entry) {
+    match lane.offer(entry, context.now().mono_ms) {
         Ok(()) if counted => context.count_unanswered(),
         Ok(()) => {}
         // Typing and ephemeral messages are simply lost under load.

@@ -70,7 +70,7 @@ fn ask(context: &mut ChannelContext<'_>, id: u64, request: Request) -> Result<()
             return Err(Refusal::bad_request("a request with this id is pending"));
         }
     }
-    if lane.offer(entry).is_err() {
+    if lane.offer(entry, now.mono_ms).is_err() {
         pending.settle(id);
         context.busy(id, Bytes::new());
         return Ok(());

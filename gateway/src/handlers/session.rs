@@ -116,5 +116,6 @@ fn hand_up(context: &ChannelContext<'_>, request_id: u64, body: up::Body) -> boo
     };
     let partition = partition_of(user.as_str().as_bytes(), SHARED_PARTITIONS);
     let lane = context.bench.shared.lanes.session(partition);
-    lane.offer(up.encode_to_vec().into()).is_ok()
+    lane.offer(up.encode_to_vec().into(), context.now().mono_ms)
+        .is_ok()
 }

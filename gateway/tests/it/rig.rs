@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use sluice_bus::{
     Bus, Directory, MemoryBus, MemoryBusConfig, MemoryDirectory, MemoryDirectoryConfig,
 };
-use sluice_gateway::{Config, Gateway, TokenVerifier};
+use sluice_gateway::{Config, Gateway, GatewayParts, Handler, TokenVerifier};
 use sluice_protocol::Incarnation;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +28,7 @@ const PUBLIC: &str = include_str!("../keys/public.pem");
 /// A gateway under test with what it is connected to.
 pub(crate) struct Rig {
     pub(crate) gateway: Gateway,
+    pub(crate) incarnation: Incarnation,
     pub(crate) directory: Arc<MemoryDirectory>,
     pub(crate) services: Services,
     pub(crate) tcp: SocketAddr,
@@ -64,21 +65,30 @@ impl Rig {
     }
 
     pub(crate) async fn start_on(config: Config, bus_config: MemoryBusConfig) -> Self {
+        let bus = MemoryBus::new(bus_config);
+        Self::start_parts(config, Arc::clone(&bus) as Arc<dyn Bus>, bus, Vec::new()).await
+    }
+
+    /// With a bus of its own for the gateway, and handlers for its pipeline.
+    pub(crate) async fn start_parts(
+        config: Config,
+        gateway_bus: Arc<dyn Bus>,
+        bus: Arc<MemoryBus>,
+        handlers: Vec<Arc<dyn Handler>>,
+    ) -> Self {
         static INCARNATIONS: AtomicU32 = AtomicU32::new(1);
         let incarnation = Incarnation(INCARNATIONS.fetch_add(1, Ordering::Relaxed));
-        let bus = MemoryBus::new(bus_config);
         let directory = MemoryDirectory::new(MemoryDirectoryConfig::default());
-        let gateway = Gateway::start(
+        let parts = GatewayParts {
             config,
-            TokenVerifier::from_pem([PUBLIC]).unwrap(),
-            Arc::clone(&bus) as Arc<dyn Bus>,
-            Arc::clone(&directory) as Arc<dyn Directory>,
+            keys: TokenVerifier::from_pem([PUBLIC]).unwrap(),
+            bus: gateway_bus,
+            directory: Arc::clone(&directory) as Arc<dyn Directory>,
             incarnation,
-            PARTITIONS,
-            CancellationToken::new(),
-        )
-        .await
-        .unwrap();
+            partitions: PARTITIONS,
+            shutdown: CancellationToken::new(),
+        };
+        let gateway = Gateway::start_with(parts, handlers).await.unwrap();
         let services = Services::start(bus, Arc::clone(&directory) as Arc<dyn Directory>);
         let addresses = gateway.addresses();
         Self {
@@ -86,6 +96,7 @@ impl Rig {
             ws: addresses.ws.unwrap(),
             admin: addresses.admin.unwrap(),
             gateway,
+            incarnation,
             directory,
             services,
         }
