@@ -31,7 +31,7 @@ impl Write for Commit {
     }
 
     fn apply(
-        self,
+        &self,
         connection: &Connection,
         memory: &mut WriterMemory,
     ) -> Result<Vec<Outcome>, StoreError> {

@@ -21,7 +21,7 @@ impl Write for AdvanceCursors {
     }
 
     fn apply(
-        self,
+        &self,
         connection: &Connection,
         _: &mut WriterMemory,
     ) -> Result<Vec<Option<Seq>>, StoreError> {

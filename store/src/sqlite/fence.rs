@@ -42,7 +42,7 @@ impl Write for OpenLayout {
     type Answer = LayoutEpoch;
 
     fn apply(
-        self,
+        &self,
         connection: &Connection,
         _: &mut WriterMemory,
     ) -> Result<LayoutEpoch, StoreError> {
@@ -67,7 +67,7 @@ impl Write for IssueIncarnation {
     type Answer = Incarnation;
 
     fn apply(
-        self,
+        &self,
         connection: &Connection,
         _: &mut WriterMemory,
     ) -> Result<Incarnation, StoreError> {
@@ -85,7 +85,7 @@ impl Write for IssueWorkerId {
     /// The folder's lock keeps other processes out, so an id is in use only if
     /// it was issued in this process's life.
     fn apply(
-        self,
+        &self,
         connection: &Connection,
         memory: &mut WriterMemory,
     ) -> Result<WorkerId, StoreError> {
@@ -107,7 +107,7 @@ impl Write for TakePartition {
     type Answer = PartitionEpoch;
 
     fn apply(
-        self,
+        &self,
         connection: &Connection,
         _: &mut WriterMemory,
     ) -> Result<PartitionEpoch, StoreError> {

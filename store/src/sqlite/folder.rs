@@ -12,7 +12,7 @@ use crate::StoreError;
 #[derive(Debug)]
 pub(super) struct DataFolder {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 // === impl DataFolder ===
@@ -43,7 +43,7 @@ impl DataFolder {
         match lock.try_lock() {
             Ok(()) => Ok(Self {
                 path: path.to_owned(),
-                _lock: lock,
+                lock,
             }),
             Err(TryLockError::WouldBlock) => Err(StoreError::InUse {
                 path: path.display().to_string(),
@@ -55,5 +55,13 @@ impl DataFolder {
     /// The database file; its write-ahead log lies beside it.
     pub(super) fn database(&self) -> PathBuf {
         self.path.join("sluice.db")
+    }
+}
+
+impl Drop for DataFolder {
+    /// Closing the file would do, but for a child process that was forked at
+    /// this moment and still holds a copy of it.
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
     }
 }

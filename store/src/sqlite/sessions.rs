@@ -32,7 +32,7 @@ impl Write for OpenSessions {
     }
 
     fn apply(
-        self,
+        &self,
         connection: &Connection,
         _: &mut WriterMemory,
     ) -> Result<Vec<SessionOutcome>, StoreError> {
@@ -45,7 +45,7 @@ impl Write for OpenSessions {
 impl Write for ForgetDevice {
     type Answer = ();
 
-    fn apply(self, connection: &Connection, _: &mut WriterMemory) -> Result<(), StoreError> {
+    fn apply(&self, connection: &Connection, _: &mut WriterMemory) -> Result<(), StoreError> {
         if let Some(user) = user_key(connection, &self.user)? {
             connection
                 .prepare_cached("DELETE FROM device WHERE user = ?1 AND device_id = ?2")?

@@ -45,8 +45,8 @@ pub(super) struct Blocks(pub(super) Vec<(UserId, UserId)>);
 impl Write for CreateUser {
     type Answer = ();
 
-    fn apply(self, connection: &Connection, _: &mut WriterMemory) -> Result<(), StoreError> {
-        let user = self.0;
+    fn apply(&self, connection: &Connection, _: &mut WriterMemory) -> Result<(), StoreError> {
+        let user = &self.0;
         let rows = connection
             .prepare_cached(
                 "INSERT INTO users
@@ -61,7 +61,7 @@ impl Write for CreateUser {
                 to_sql(user.created_ms)
             ])?;
         match rows {
-            0 => Err(StoreError::UserExists(user.id)),
+            0 => Err(StoreError::UserExists(user.id.clone())),
             _ => Ok(()),
         }
     }
@@ -70,7 +70,7 @@ impl Write for CreateUser {
 impl Write for SetStatus {
     type Answer = bool;
 
-    fn apply(self, connection: &Connection, _: &mut WriterMemory) -> Result<bool, StoreError> {
+    fn apply(&self, connection: &Connection, _: &mut WriterMemory) -> Result<bool, StoreError> {
         let Some(user) = user_key(connection, &self.user)? else {
             return Ok(false);
         };
@@ -88,9 +88,9 @@ impl Write for SetStatus {
 impl Write for RevokeTokens {
     type Answer = u64;
 
-    fn apply(self, connection: &Connection, _: &mut WriterMemory) -> Result<u64, StoreError> {
+    fn apply(&self, connection: &Connection, _: &mut WriterMemory) -> Result<u64, StoreError> {
         let user = known_user(connection, &self.user)?;
-        if let Some(hash) = self.new_password_hash {
+        if let Some(hash) = &self.new_password_hash {
             connection
                 .prepare_cached("UPDATE users SET password = ?2 WHERE id = ?1")?
                 .execute(params![user, hash])?;
@@ -102,7 +102,7 @@ impl Write for RevokeTokens {
 impl Write for SetBlock {
     type Answer = ();
 
-    fn apply(self, connection: &Connection, _: &mut WriterMemory) -> Result<(), StoreError> {
+    fn apply(&self, connection: &Connection, _: &mut WriterMemory) -> Result<(), StoreError> {
         let blocker = known_user(connection, &self.blocker)?;
         let blocked = known_user(connection, &self.blocked)?;
         let sql = if self.on {

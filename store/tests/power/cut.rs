@@ -21,7 +21,7 @@ const CUTS: [Cut; 4] = [
 ];
 
 /// Operations between two cuts, at most.
-const CUT_EVERY: u64 = 120;
+const CUT_EVERY: u64 = 240;
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
@@ -62,7 +62,7 @@ fn what_was_acked_survives_a_power_cut() {
     disk::watch(folder.path(), Box::new(plan));
     let watched = folder.path().to_owned();
     let loading = Arc::clone(&acked);
-    let loader = thread::spawn(move || load(&watched, &loading, 1_500));
+    let loader = thread::spawn(move || load(&watched, &loading, 1_200));
     let runtime = runtime();
     let mut checked = 0;
     // Ends when the loader has; its plan, which holds the sender, is dropped by then.
