@@ -1,20 +1,26 @@
 //! The application's side: the handle, the events, and a send under way.
 
 use std::{
+    future::poll_fn,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use sluice_protocol::{
     ClientMsgId, ConversationId, DeviceId, Seq, UserId,
     limits::BODY_MAX_BYTES,
     packet::{self, ContentType, DeliveryClass, packet::Body},
 };
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::{
+    sync::{Notify, mpsc, oneshot, watch},
+    task::unconstrained,
+};
 
 use crate::{
     Builder, CallError, ConversationList, Ended, Event, HistoryPage, Response, SendError,
@@ -383,25 +389,28 @@ impl EventStream {
     /// The next event; commits all that were taken before. `None` when the
     /// client has ended and all was taken. Cancel-safe.
     pub async fn next(&mut self) -> Option<Event> {
-        if let Some(event) = self.try_next() {
-            return Some(event);
-        }
-        let (number, event) = self.events.recv().await?;
-        self.taken = number;
-        Some(event)
+        poll_fn(|cx| self.poll_next(cx)).await
     }
 
     /// As [`EventStream::next`], if there is one already.
     pub fn try_next(&mut self) -> Option<Event> {
+        // Not by `try_recv`: it may park the thread, and on the thread of a
+        // `block_on` that swallows wake-ups of the task that calls it.
+        unconstrained(self.next()).now_or_never().flatten()
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         self.shared.committed.store(self.taken, Ordering::Release);
-        let next = self.events.try_recv().ok();
+        let next = self.events.poll_recv(cx);
         // Waking the driver costs; it is enough to do so now and then.
-        if next.is_none() || self.taken - self.woken >= WAKE_EVENTS {
+        if next.is_pending() || self.taken - self.woken >= WAKE_EVENTS {
             self.wake_driver();
         }
-        let (number, event) = next?;
-        self.taken = number;
-        Some(event)
+        next.map(|event| {
+            let (number, event) = event?;
+            self.taken = number;
+            Some(event)
+        })
     }
 
     /// Commits all events that were taken, and returns once that is written: a
