@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{demo, serve};
+use crate::commands::{chat, demo, recv, send, serve};
 
 /// An instant-messaging gateway and the backend behind it.
 #[derive(Debug, Parser)]
@@ -25,6 +25,9 @@ pub struct Cli {
 enum Command {
     Serve(serve::Args),
     Demo(demo::Args),
+    Chat(chat::Args),
+    Send(send::Args),
+    Recv(recv::Args),
 }
 
 /// Runs a command to its end, or until Ctrl-C or SIGTERM.
@@ -32,6 +35,8 @@ pub fn run(cli: Cli) -> ExitCode {
     let default = match &cli.command {
         Command::Serve(_) => "info",
         Command::Demo(_) => "warn",
+        // They tell what matters themselves; a log would fall among the messages.
+        Command::Chat(_) | Command::Send(_) | Command::Recv(_) => "error",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()
@@ -55,6 +60,9 @@ pub fn run(cli: Cli) -> ExitCode {
         let result = match cli.command {
             Command::Serve(args) => serve::run(args, shutdown).await,
             Command::Demo(args) => demo::run(args, shutdown).await,
+            Command::Chat(args) => chat::run(args, shutdown).await,
+            Command::Send(args) => send::run(args, shutdown).await,
+            Command::Recv(args) => recv::run(args, shutdown).await,
         };
         signals.abort();
         result

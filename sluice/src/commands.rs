@@ -1,4 +1,7 @@
 //! The commands, one a file: parse, run, print.
 
+pub mod chat;
 pub mod demo;
+pub mod recv;
+pub mod send;
 pub mod serve;

@@ -17,7 +17,7 @@ use tokio_util::codec::Framed;
 
 /// What is done to the victim, one message of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Harm {
+pub(crate) enum Harm {
     /// Nobody ever gets it.
     Lose,
     /// It comes a second time, in the place of another message.
@@ -41,7 +41,7 @@ struct Victims {
 }
 
 /// Starts a proxy before `upstream`; it ends with the runtime.
-pub async fn start(upstream: SocketAddr, harm: Harm) -> SocketAddr {
+pub(crate) async fn start(upstream: SocketAddr, harm: Harm) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let victims = Arc::new(Mutex::new(Victims::default()));

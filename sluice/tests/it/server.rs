@@ -10,28 +10,28 @@ use std::{
 use serde::Deserialize;
 use sluice_client::Endpoint;
 
-pub const SLUICE: &str = env!("CARGO_BIN_EXE_sluice");
+pub(crate) const SLUICE: &str = env!("CARGO_BIN_EXE_sluice");
 
 /// Cheap password hashes: tests are not about them.
 const CONFIG: &str = "[services]\nargon2_memory_kib = 64\nargon2_iterations = 1\n\
     logins_per_user_per_minute = 1000\n";
 
 /// A running server; killed when dropped.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
-    pub addresses: Addresses,
+    pub(crate) addresses: Addresses,
 }
 
 #[derive(Debug, Clone, Deserialize)]
-pub struct Addresses {
-    pub http: String,
-    pub tcp: SocketAddr,
-    pub ws: SocketAddr,
+pub(crate) struct Addresses {
+    pub(crate) http: String,
+    pub(crate) tcp: SocketAddr,
+    pub(crate) ws: SocketAddr,
 }
 
 impl Server {
     /// Starts on the data in `folder`, on free ports, or on those it had before.
-    pub fn start(folder: &Path, again: Option<&Addresses>) -> Self {
+    pub(crate) fn start(folder: &Path, again: Option<&Addresses>) -> Self {
         let config = folder.join("sluice.toml");
         std::fs::write(&config, CONFIG).unwrap();
         let any = || "127.0.0.1:0".to_owned();
@@ -58,7 +58,7 @@ impl Server {
         Self { child, addresses }
     }
 
-    pub fn endpoint(&self) -> Endpoint {
+    pub(crate) fn endpoint(&self) -> Endpoint {
         let ws = format!("ws://{}/", self.addresses.ws);
         Endpoint {
             tcp: Some(self.addresses.tcp),
@@ -67,13 +67,13 @@ impl Server {
     }
 
     /// As power does when it goes: without a word.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// SIGTERM; returns whether it exited with 0.
-    pub fn terminate(mut self) -> bool {
+    pub(crate) fn terminate(mut self) -> bool {
         let pid = self.child.id().to_string();
         assert!(
             Command::new("kill")

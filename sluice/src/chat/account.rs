@@ -1,0 +1,289 @@
+//! Who talks to which server: the flags that `chat`, `send` and `recv` share,
+//! registration and login, and the client that comes of it.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context, anyhow, bail};
+use sluice_client::{
+    ApiError, Client, DeviceId, Endpoint, EventStream, HttpApi, LocalState, Login, Platform,
+    TokenError, TokenSource, Transport, UserId,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{password, state_dir, trouble::reason};
+use crate::demo::server::Addresses;
+
+/// Calls get a fresh token when the present one ends within this span.
+const TOKEN_RESERVE: Duration = Duration::from_secs(60);
+
+/// Who talks to which server.
+#[derive(Debug, clap::Args)]
+pub struct AccountArgs {
+    /// Address of the server's HTTP API
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    server: String,
+    /// How to connect: auto, tcp or ws
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = transport)]
+    transport: Transport,
+    /// Who you are
+    #[arg(long, value_name = "NAME", value_parser = UserId::parse)]
+    pub(crate) user: UserId,
+    /// Register first if the name is still free
+    #[arg(long)]
+    register: bool,
+    /// Name of this device; the newest login of a name ends the one before
+    #[arg(long, value_name = "NAME", value_parser = DeviceId::parse)]
+    device: Option<DeviceId>,
+    /// Where to keep, for each server, user and device, what must survive a
+    /// kill: unacked sends, and how far messages were taken
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+/// What becomes of the state when no folder is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StateDefault {
+    /// Kept in the user's own state folder, for a device that stays.
+    Kept,
+    /// Gone with the process, as is its device.
+    Gone,
+}
+
+/// A user who is logged in.
+pub(crate) struct Account {
+    pub(crate) user: UserId,
+    pub(crate) device: DeviceId,
+    pub(crate) client: Client,
+    pub(crate) events: EventStream,
+    pub(crate) api: HttpApi,
+    /// Whether unacked sends survive this process.
+    pub(crate) is_kept: bool,
+    tokens: Arc<Tokens>,
+}
+
+/// Login tokens, got by the password whenever one is needed.
+struct Tokens {
+    api: HttpApi,
+    user: UserId,
+    password: String,
+    current: Mutex<Login>,
+}
+
+/// A transport's name on the command line.
+pub(crate) fn transport(name: &str) -> Result<Transport, String> {
+    match name {
+        "auto" => Ok(Transport::Auto),
+        "tcp" => Ok(Transport::Tcp),
+        "ws" => Ok(Transport::WebSocket),
+        other => Err(format!(
+            "there is no transport {other:?}; there are auto, tcp and ws"
+        )),
+    }
+}
+
+// === impl AccountArgs ===
+
+impl AccountArgs {
+    /// Finds the server, registers if told so, logs in and starts the client,
+    /// which then connects by itself.
+    pub(crate) async fn open(
+        self,
+        command: &str,
+        state: StateDefault,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<Account> {
+        let opened = self.open_uninterrupted(command, state, shutdown.clone());
+        tokio::select! {
+            opened = opened => opened,
+            () = shutdown.cancelled() => bail!("stopped before the login"),
+        }
+    }
+
+    async fn open_uninterrupted(
+        self,
+        command: &str,
+        state: StateDefault,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<Account> {
+        let endpoint = self.find_server().await?;
+        let api = HttpApi::new(&self.server).map_err(|error| anyhow!("--server: {error}"))?;
+        let password = password::read(&self.user, self.register, shutdown).await?;
+        if self.register {
+            self.register(&api, &password).await?;
+        }
+        let login = api.login(&self.user, &password).await;
+        let login = login.map_err(|error| self.explain_login(error))?;
+        let tokens = Arc::new(Tokens {
+            api: api.clone(),
+            user: self.user.clone(),
+            password,
+            current: Mutex::new(login),
+        });
+
+        let folder = match (&self.state_dir, state) {
+            (Some(folder), _) => Some(folder.clone()),
+            (None, StateDefault::Kept) => Some(state_dir::default()?),
+            (None, StateDefault::Gone) => None,
+        };
+        let device = match self.device {
+            Some(device) => device,
+            None if folder.is_some() => DeviceId::parse(&format!("{command}@{}", host_name()))?,
+            None => DeviceId::parse(&format!("{command}-{:08x}", rand::random::<u32>()))?,
+        };
+        let is_kept = folder.is_some();
+        let state = match folder {
+            Some(folder) => state_dir::open(&folder, &self.server, &self.user, &device)?,
+            None => LocalState::memory(),
+        };
+        let (client, events) = Client::builder(self.user.clone(), device.clone())
+            .server(endpoint)
+            .transport(self.transport)
+            .token(tokens.source())
+            .state(state)
+            .platform(Platform::Desktop)
+            .start()
+            .context("cannot start the client")?;
+        Ok(Account {
+            user: self.user,
+            device,
+            client,
+            events,
+            api,
+            is_kept,
+            tokens,
+        })
+    }
+
+    async fn find_server(&self) -> anyhow::Result<Endpoint> {
+        let addresses = Addresses::of(&self.server).await.with_context(|| {
+            format!(
+                "cannot find the server at {}; is it running? `sluice serve` starts one here, \
+                 --server names another",
+                self.server
+            )
+        })?;
+        addresses
+            .endpoint()
+            .with_context(|| format!("what {} says of itself", self.server))
+    }
+
+    async fn register(&self, api: &HttpApi, password: &str) -> anyhow::Result<()> {
+        match api.register(&self.user, password, None).await {
+            Ok(()) => {
+                eprintln!("registered {:?}", self.user);
+                Ok(())
+            }
+            Err(ApiError::Refused { code, .. }) if code == "user_exists" => {
+                eprintln!("{:?} is registered already; logging in", self.user);
+                Ok(())
+            }
+            Err(error) => Err(anyhow!(
+                "cannot register {:?}: {}",
+                self.user,
+                reason(&error)
+            )),
+        }
+    }
+
+    fn explain_login(&self, error: ApiError) -> anyhow::Error {
+        match &error {
+            ApiError::Refused { code, .. } if code == "bad_credentials" && self.register => {
+                anyhow!(
+                    "wrong password: {:?} was registered before, with another one",
+                    self.user
+                )
+            }
+            ApiError::Refused { code, .. } if code == "bad_credentials" => anyhow!(
+                "wrong password, or there is no user {:?}; a new name is registered by --register",
+                self.user
+            ),
+            error => anyhow!("cannot log in as {:?}: {}", self.user, reason(error)),
+        }
+    }
+}
+
+// === impl Account ===
+
+impl Account {
+    /// A token for a call of the HTTP API.
+    pub(crate) async fn token(&self) -> Result<String, ApiError> {
+        let ends_ms = self.tokens.current().expires_ms;
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        if Duration::from_millis(ends_ms) < now + TOKEN_RESERVE {
+            return self.tokens.fresh().await;
+        }
+        Ok(self.tokens.current().token.clone())
+    }
+}
+
+// === impl Tokens ===
+
+impl Tokens {
+    /// For the client: first the token that there is, then a fresh one each time.
+    fn source(self: &Arc<Self>) -> TokenSource {
+        let tokens = Arc::clone(self);
+        let first = Mutex::new(Some(self.current().token.clone()));
+        TokenSource::from_fn(move || {
+            let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let tokens = Arc::clone(&tokens);
+            async move {
+                match first {
+                    Some(token) => Ok(token),
+                    None => tokens
+                        .fresh()
+                        .await
+                        .map_err(|error| TokenError(reason(&error))),
+                }
+            }
+        })
+    }
+
+    async fn fresh(&self) -> Result<String, ApiError> {
+        let login = self.api.login(&self.user, &self.password).await?;
+        let token = login.token.clone();
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = login;
+        Ok(token)
+    }
+
+    fn current(&self) -> Login {
+        self.current
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+/// Of this machine, so that a user's machines are different devices.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name: String = name
+        .trim()
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(32)
+        .collect();
+    if name.is_empty() || name.len() > 40 {
+        "terminal".to_owned()
+    } else {
+        name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transports_have_names() {
+        assert_eq!(transport("ws"), Ok(Transport::WebSocket));
+        assert!(
+            transport("pigeon")
+                .unwrap_err()
+                .contains("auto, tcp and ws")
+        );
+    }
+}

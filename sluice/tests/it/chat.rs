@@ -1,0 +1,418 @@
+//! `chat`, `send` and `recv`, as a shell script uses them.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, Output, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError, sync_channel},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::server::{SLUICE, Server};
+
+/// On a busy machine; nothing here takes a second on an idle one.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server, and a shell to run commands against it.
+struct Shell {
+    server: Server,
+    folder: tempfile::TempDir,
+}
+
+/// A chat that is talked to through pipes; killed when dropped.
+struct Chat {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Shell {
+    fn open() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::start(folder.path(), None);
+        Self { server, folder }
+    }
+
+    fn command(&self, command: &str, user: &str) -> Command {
+        let mut sluice = Command::new(SLUICE);
+        sluice
+            .args([command, "--server", &self.server.addresses.http])
+            .args(["--user", user])
+            .env("SLUICE_PASSWORD", format!("the password of {user}"))
+            .env("XDG_STATE_HOME", self.folder.path())
+            .stdin(Stdio::null());
+        sluice
+    }
+
+    fn run(&self, command: &str, user: &str, args: &[&str]) -> Output {
+        self.command(command, user).args(args).output().unwrap()
+    }
+
+    /// Registers users by logging them in once.
+    fn register(&self, users: &[&str]) {
+        for user in users {
+            let output = self.run("recv", user, &["--register", "--for", "0.2"]);
+            assert!(succeeded(&output), "{output:?}");
+        }
+    }
+
+    fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    fn chat(&self, user: &str) -> Chat {
+        let mut child = self
+            .command("chat", user)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = sync_channel(1000);
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let stdin = child.stdin.take();
+        Chat {
+            child,
+            stdin,
+            lines,
+            seen: Vec::new(),
+        }
+    }
+}
+
+impl Chat {
+    fn say(&mut self, line: &str) {
+        let stdin = self.stdin.as_mut().unwrap();
+        writeln!(stdin, "{line}").unwrap();
+        stdin.flush().unwrap();
+    }
+
+    /// Reads on until a line holds `text`.
+    fn expect(&mut self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) if line.contains(text) => {
+                    self.seen.push(line.clone());
+                    return line;
+                }
+                Ok(line) => self.seen.push(line),
+                Err(RecvTimeoutError::Timeout) => panic!("no {text:?} in {:#?}", self.seen),
+                Err(RecvTimeoutError::Disconnected) => {
+                    panic!("ended before {text:?}: {:#?}", self.seen)
+                }
+            }
+        }
+    }
+
+    /// Ends the input; returns whether it succeeded, and all it has said.
+    fn end(mut self) -> (bool, Vec<String>) {
+        drop(self.stdin.take());
+        let ended = self.child.wait().unwrap().success();
+        let mut seen = std::mem::take(&mut self.seen);
+        seen.extend(self.lines.iter());
+        (ended, seen)
+    }
+}
+
+impl Drop for Chat {
+    fn drop(&mut self) {
+        // Both fail when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn succeeded(output: &Output) -> bool {
+    output.status.success()
+}
+
+fn objects(output: &Output) -> Vec<Value> {
+    let stdout = std::str::from_utf8(&output.stdout).unwrap();
+    stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// What a failed command says, and that it says nothing else.
+fn failure(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(output.stdout.is_empty(), "{output:?}");
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn texts(objects: &[Value]) -> Vec<&str> {
+    objects
+        .iter()
+        .map(|object| object["text"].as_str().unwrap())
+        .collect()
+}
+
+#[test]
+fn what_is_sent_is_received_over_both_transports() {
+    let shell = Shell::open();
+    shell.register(&["bob"]);
+    let tcp = [
+        "--register",
+        "--transport",
+        "tcp",
+        "--to",
+        "bob",
+        "--json",
+        "over tcp",
+    ];
+    let first = shell.run("send", "alice", &tcp);
+    assert!(succeeded(&first), "{first:?}");
+    let hostile = "\u{1b}[2J\u{9b}31m\u{202e}";
+    let ws = ["--transport", "ws", "--to", "bob", "--json", hostile];
+    let second = shell.run("send", "alice", &ws);
+    assert!(succeeded(&second), "{second:?}");
+
+    for transport in ["tcp", "ws"] {
+        let args = [
+            "--transport",
+            transport,
+            "--count",
+            "2",
+            "--for",
+            "30",
+            "--json",
+        ];
+        let output = shell.run("recv", "bob", &args);
+        assert!(succeeded(&output), "{output:?}");
+        let messages = objects(&output);
+        assert_eq!(texts(&messages), ["over tcp", hostile]);
+        for (message, sent) in messages.iter().zip([&first, &second]) {
+            let ack = &objects(sent)[0];
+            for field in [
+                "client_msg_id",
+                "message_id",
+                "conversation",
+                "seq",
+                "server_time_ms",
+            ] {
+                assert_eq!(message[field], ack[field], "{field}");
+            }
+        }
+        let raw = String::from_utf8(output.stdout).unwrap();
+        assert!(!raw.chars().any(|c| c != '\n' && c.is_control()), "{raw:?}");
+    }
+    // Not one's own, unless asked for.
+    let own = shell.run("recv", "alice", &["--for", "0.5", "--json"]);
+    assert!(succeeded(&own) && own.stdout.is_empty(), "{own:?}");
+    let all = shell.run("recv", "alice", &["--for", "0.5", "--all"]);
+    let all = String::from_utf8(all.stdout).unwrap();
+    assert!(
+        all.contains("you: over tcp") && all.contains("\\u{1b}[2J"),
+        "{all}"
+    );
+}
+
+#[test]
+fn errors_name_cause_and_cure() {
+    let shell = Shell::open();
+    shell.register(&["alice"]);
+    let send = ["--to", "nobody", "hello"];
+    let unknown = failure(&shell.run("send", "alice", &send));
+    assert!(unknown.contains("no user \"nobody\""), "{unknown}");
+    let missing = failure(&shell.run("send", "zoe", &send));
+    assert!(missing.contains("--register"), "{missing}");
+    let oneself = failure(&shell.run("send", "alice", &["--to", "alice", "hello"]));
+    assert!(oneself.contains("oneself"), "{oneself}");
+    let group = failure(&shell.run("send", "alice", &["--group", "g:1", "hello"]));
+    assert!(
+        group.contains("not_a_member") || group.contains("unknown"),
+        "{group}"
+    );
+
+    let mut wrong = shell.command("chat", "alice");
+    let wrong = failure(
+        &wrong
+            .env("SLUICE_PASSWORD", "another one")
+            .output()
+            .unwrap(),
+    );
+    assert!(wrong.contains("wrong password"), "{wrong}");
+    let mut short = shell.command("recv", "zoe");
+    short.arg("--register").env("SLUICE_PASSWORD", "short");
+    let short = failure(&short.output().unwrap());
+    assert!(short.contains("password must have"), "{short}");
+    let fewer = failure(&shell.run("recv", "alice", &["--count", "1", "--for", "0.5"]));
+    assert!(fewer.contains("0 of 1 messages"), "{fewer}");
+
+    // A port that nobody listens on.
+    let nowhere = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let mut gone = shell.command("send", "alice");
+    gone.args(send)
+        .args(["--server", &format!("http://{nowhere}")]);
+    let both = gone.output().unwrap();
+    assert_eq!(
+        both.status.code(),
+        Some(2),
+        "a flag given twice is no mystery: {both:?}"
+    );
+    let mut gone = Command::new(SLUICE);
+    gone.args([
+        "send",
+        "--user",
+        "alice",
+        "--to",
+        "bob",
+        "hi",
+        "--server",
+        &nowhere.to_string(),
+    ]);
+    let gone = failure(&gone.output().unwrap());
+    assert!(gone.contains("sluice serve"), "{gone}");
+}
+
+#[test]
+fn a_kept_state_goes_on_where_it_was() {
+    let shell = Shell::open();
+    shell.register(&["alice", "bob"]);
+    let state = shell.state();
+    let state = state.to_str().unwrap();
+    let recv = [
+        "--state-dir",
+        state,
+        "--count",
+        "1",
+        "--for",
+        "30",
+        "--json",
+    ];
+    for text in ["one", "two"] {
+        let sent = shell.run(
+            "send",
+            "alice",
+            &["--state-dir", state, "--to", "bob", text],
+        );
+        assert!(succeeded(&sent), "{sent:?}");
+        let received = shell.run("recv", "bob", &recv);
+        assert!(succeeded(&received), "{received:?}");
+        assert_eq!(texts(&objects(&received)), [text]);
+    }
+    let nothing = shell.run(
+        "recv",
+        "bob",
+        &["--state-dir", state, "--for", "0.5", "--json"],
+    );
+    assert!(
+        succeeded(&nothing) && nothing.stdout.is_empty(),
+        "{nothing:?}"
+    );
+    assert_private(Path::new(state));
+}
+
+/// It holds resume tokens.
+fn assert_private(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(folder).unwrap().permissions().mode();
+    assert_eq!(mode & 0o077, 0, "{mode:o}");
+}
+
+#[test]
+fn two_people_talk_through_pipes() {
+    let shell = Shell::open();
+    shell.register(&["alice", "bob"]);
+    let (mut alice, mut bob) = (shell.chat("alice"), shell.chat("bob"));
+    alice.expect("no conversations yet");
+    bob.expect("no conversations yet");
+    alice.say("/to bob");
+    alice.say("hello bob");
+    alice.expect("you: hello bob");
+    assert_eq!(bob.expect("hello bob"), "* alice: hello bob");
+    bob.say("/to alice");
+    bob.expect("alice: hello bob");
+    alice.expect("✓✓ bob has read up to #1");
+    bob.say("hi \u{1b}[2Jalice");
+    alice.expect("bob: hi \\u{1b}[2Jalice");
+    alice.say("/recall 1");
+    bob.expect("alice took back #1");
+    alice.say("/history 2");
+    alice.expect("you took back #1");
+
+    alice.say("/create \"the team\" bob");
+    alice.expect("== the team ==");
+    alice.say("hi all");
+    bob.expect("* [the team] alice: hi all");
+    bob.say("/group the team");
+    bob.expect("alice: hi all");
+    bob.say("/members");
+    bob.expect("alice (owner)");
+    bob.say("/leave");
+    bob.expect("you have left");
+    alice.expect("bob left");
+    alice.say("/block bob");
+    alice.expect("bob is blocked");
+    bob.say("/to alice");
+    bob.say("are you there?");
+    bob.expect("not sent to alice");
+    let (succeeded, lines) = bob.end();
+    assert!(!succeeded, "a line of the script has failed: {lines:#?}");
+    let (succeeded, lines) = alice.end();
+    assert!(succeeded, "{lines:#?}");
+}
+
+#[test]
+fn what_came_while_away_is_listed_as_unread() {
+    let shell = Shell::open();
+    shell.register(&["alice", "bob"]);
+    let mut bob = shell.chat("bob");
+    bob.expect("no conversations yet");
+    assert!(bob.end().0);
+    for text in ["one", "two"] {
+        assert!(succeeded(&shell.run(
+            "send",
+            "alice",
+            &["--to", "bob", text]
+        )));
+    }
+    let mut bob = shell.chat("bob");
+    bob.expect("alice  2 unread");
+    bob.say("/open 1");
+    bob.expect("alice: one");
+    bob.expect("alice: two");
+    bob.say("/list");
+    let line = bob.expect("  1  alice");
+    assert!(!line.contains("unread"), "{line}");
+    assert!(bob.end().0);
+}
+
+#[test]
+fn a_chat_outlives_its_server() {
+    let mut shell = Shell::open();
+    shell.register(&["alice", "bob"]);
+    let mut alice = shell.chat("alice");
+    alice.expect("no conversations yet");
+    alice.say("/to bob");
+    alice.say("said before");
+    alice.expect("you: said before");
+    shell.server.kill();
+    alice.expect("the connection is lost");
+    alice.say("said while it was away");
+    let addresses = shell.server.addresses.clone();
+    shell.server = Server::start(shell.folder.path(), Some(&addresses));
+    alice.expect("you: said while it was away");
+    let (succeeded, lines) = alice.end();
+    assert!(succeeded, "{lines:#?}");
+    let received = shell.run("recv", "bob", &["--count", "2", "--for", "30", "--json"]);
+    assert_eq!(
+        texts(&objects(&received)),
+        ["said before", "said while it was away"]
+    );
+}
