@@ -61,7 +61,7 @@ struct Live {
 }
 
 /// How long a device that only looks may take.
-const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(120);
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a device that has ended may keep its state file open.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
