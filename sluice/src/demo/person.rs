@@ -246,9 +246,9 @@ async fn listen(
 
 /// Logs a device in that has nothing, pulls all there is and logs off.
 pub async fn pull_everything(
-    board: &Board,
+    board: Arc<Board>,
     user: UserIndex,
-    account: &Account,
+    account: Account,
     transport: Transport,
     kind: DeviceKind,
 ) -> anyhow::Result<()> {
@@ -258,7 +258,7 @@ pub async fn pull_everything(
     } else {
         "second"
     };
-    let (client, mut events) = start_client(account, name, transport, LocalState::memory())?;
+    let (client, mut events) = start_client(&account, name, transport, LocalState::memory())?;
     let pull = async {
         while let Some(event) = events.next().await {
             match event {

@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use sluice_client::{ApiError, ConversationId, Endpoint, HttpApi, Target, UserId};
-use tokio::task::JoinSet;
+use tokio::{sync::Semaphore, task::JoinSet};
 
 use super::{
     board::Board,
@@ -235,20 +235,22 @@ impl Replay {
             .iter()
             .enumerate()
             .map(|(user, planned)| (user, planned.transport, DeviceKind::Fresh));
-        stream::iter(seconds.chain(fresh).collect::<Vec<_>>())
-            .map(|(user, transport, kind)| async move {
-                let pulled =
-                    pull_everything(&self.board, user, &accounts[user], transport, kind).await;
-                self.progress.inc(1);
-                let name = &plan.users[user].name;
-                pulled
-                    .err()
-                    .map(|error| format!("{kind:?} device of {name}: {error:#}"))
-            })
-            .buffer_unordered(SIDE_BY_SIDE)
-            .filter_map(|failure| async { failure })
-            .collect()
-            .await
+        let places = Arc::new(Semaphore::new(SIDE_BY_SIDE));
+        let mut looks = JoinSet::new();
+        for (user, transport, kind) in seconds.chain(fresh) {
+            let (board, account) = (Arc::clone(&self.board), accounts[user].clone());
+            let (places, progress) = (Arc::clone(&places), self.progress.clone());
+            looks.spawn(async move {
+                // The semaphore is never closed.
+                let _place = places.acquire().await;
+                let who = format!("{kind:?} device of {}", account.user);
+                let pulled = pull_everything(board, user, account, transport, kind).await;
+                progress.inc(1);
+                pulled.err().map(|error| format!("{who}: {error:#}"))
+            });
+        }
+        let outcomes = looks.join_all().await;
+        outcomes.into_iter().flatten().collect()
     }
 }
 
