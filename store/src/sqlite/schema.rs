@@ -42,6 +42,9 @@ pub(super) fn open_writer(path: &Path, config: &SqliteConfig) -> Result<Connecti
     let checkpoint_pages =
         (u64::from(config.checkpoint_at_mib) * 1024 * 1024 / u64::from(PAGE_BYTES)).max(1);
     connection.pragma_update(None, "wal_autocheckpoint", checkpoint_pages as i64)?;
+    // A log that a long read or a huge batch has lengthened shrinks again.
+    let log_bytes = i64::from(config.checkpoint_at_mib) * 1024 * 1024;
+    connection.pragma_update(None, "journal_size_limit", log_bytes)?;
     migrate(&mut connection)?;
     Ok(connection)
 }

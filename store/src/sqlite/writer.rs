@@ -10,7 +10,7 @@
 //! undo. Should one fail half-way, the transaction is rolled back and run anew
 //! with a savepoint around each request, so that only that one's writes go.
 //! Savepoints are not the rule because SQLite copies every page that is changed
-//! inside one (a fifth of the time of a message).
+//! inside one (a tenth of a message's time).
 
 use std::{
     thread::{self, JoinHandle},
