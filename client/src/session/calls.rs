@@ -222,7 +222,10 @@ impl Session {
                 Some(Question::Application(_)) => self
                     .outputs
                     .push_back(Output::Answered(id, Err(CallError::Timeout))),
-                Some(question) => self.pull_failed(now_ms, question, false, None),
+                Some(question) => {
+                    tracing::debug!(user = %self.user, ?question, "a pull was not answered");
+                    self.pull_failed(now_ms, question, false, None);
+                }
                 None => {}
             }
         }

@@ -13,6 +13,9 @@ use crate::{DisconnectReason, Ended, Event, state::Change};
 
 /// A connection that lasted this long was a good one: backing off starts anew.
 const GOOD_CONNECTION_MS: u64 = 5_000;
+/// Shorter ones count as failures, up to so many: waits stay below a second when
+/// a network keeps breaking, and a server that keeps closing isn't hammered.
+const SHORT_CONNECTIONS_MAX: u32 = 2;
 /// Tokens of a source that are refused in a row before the client gives up.
 const TOKENS_REFUSED_MAX: u32 = 3;
 /// A token is refreshed when this much of its life is left, but not earlier than
@@ -187,6 +190,7 @@ impl Session {
             going_away: None,
             refresh_at_ms: refresh_at_ms(ack.server_time_ms, ack.token_expires_ms, now_ms),
         });
+        tracing::debug!(user = %self.user, device = %self.device, resuming, "connected");
         self.tell(Event::Connected { resumed: resuming });
         self.acks.connected(now_ms);
         self.sync_after_connect(now_ms, ack.inbox_seq);
@@ -290,23 +294,29 @@ impl Session {
 
     /// Gives the connection up; the next try is at the time given, or by backing off.
     fn lose(&mut self, now_ms: u64, reason: DisconnectReason, connect_at_ms: Option<u64>) {
-        let was_good = matches!(&self.phase, Phase::Online(online)
-            if now_ms.saturating_sub(online.since_ms) >= GOOD_CONNECTION_MS);
-        if was_good {
-            self.login.failures = 0;
+        if let Phase::Online(online) = &self.phase {
+            let lasted_ms = now_ms.saturating_sub(online.since_ms);
+            self.login.failures = if lasted_ms >= GOOD_CONNECTION_MS {
+                0
+            } else {
+                self.login.failures.min(SHORT_CONNECTIONS_MAX)
+            };
         }
         let at = match connect_at_ms {
             Some(at) => at,
             None => now_ms.saturating_add(self.back_off()),
         };
         self.login.failures = self.login.failures.saturating_add(1);
+        let (user, device) = (&self.user, &self.device);
+        let retry_in_ms = at.saturating_sub(now_ms);
+        tracing::debug!(%user, %device, ?reason, retry_in_ms, "disconnected");
         self.phase = Phase::Offline {
             connect_at_ms: Some(at),
         };
         self.drop_connection(now_ms);
         self.tell(Event::Disconnected {
             reason,
-            retry_in_ms: Some(at.saturating_sub(now_ms)),
+            retry_in_ms: Some(retry_in_ms),
         });
     }
 

@@ -274,6 +274,7 @@ impl Outbox {
                     line.paused_until_ms = None;
                 }
                 if line.is_overdue(now_ms) {
+                    tracing::debug!(%conversation, sent = line.sent, "an ack is overdue");
                     self.under_way -= line.sent;
                     line.sent = 0;
                 }

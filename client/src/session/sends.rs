@@ -131,6 +131,7 @@ impl Session {
         let Some((conversation, client_msg_id)) = self.outbox.find(id) else {
             return;
         };
+        tracing::debug!(%conversation, %client_msg_id, code = error.code().as_str_name(), "a send comes back");
         match error.code() {
             ErrorCode::OutOfOrder => self.outbox.go_back(&conversation, now_ms),
             code @ (ErrorCode::RateLimited
@@ -173,6 +174,7 @@ impl Session {
 
     pub(super) fn handle_send_busy(&mut self, id: u64, resume_at_ms: u64) {
         if let Some((conversation, client_msg_id)) = self.outbox.find(id) {
+            tracing::debug!(%conversation, %client_msg_id, "the server is busy");
             self.outbox
                 .go_back_to(&conversation, &client_msg_id, resume_at_ms);
         }

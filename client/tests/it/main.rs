@@ -6,5 +6,6 @@
 mod model;
 
 mod http;
+mod lifecycle;
 mod messages;
 mod server;

@@ -11,13 +11,13 @@ use tokio::time::timeout;
 
 use crate::server::Server;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-fn user(name: &str) -> UserId {
+pub(crate) fn user(name: &str) -> UserId {
     UserId::parse(name).unwrap()
 }
 
-fn start(
+pub(crate) fn start(
     server: &Server,
     name: &str,
     transport: Transport,
@@ -32,11 +32,11 @@ fn start(
         .unwrap()
 }
 
-async fn next(events: &mut EventStream) -> Event {
+pub(crate) async fn next(events: &mut EventStream) -> Event {
     timeout(PATIENCE, events.next()).await.unwrap().unwrap()
 }
 
-async fn next_entry(events: &mut EventStream) -> (Entry, bool) {
+pub(crate) async fn next_entry(events: &mut EventStream) -> (Entry, bool) {
     loop {
         if let Event::Entry { entry, own } = next(events).await {
             return (entry, own);
@@ -44,7 +44,7 @@ async fn next_entry(events: &mut EventStream) -> (Entry, bool) {
     }
 }
 
-async fn texts(events: &mut EventStream, count: usize) -> Vec<String> {
+pub(crate) async fn texts(events: &mut EventStream, count: usize) -> Vec<String> {
     let mut texts = Vec::new();
     while texts.len() < count {
         texts.push(next_entry(events).await.0.text().unwrap().to_owned());
@@ -52,11 +52,11 @@ async fn texts(events: &mut EventStream, count: usize) -> Vec<String> {
     texts
 }
 
-async fn until_caught_up(events: &mut EventStream) {
+pub(crate) async fn until_caught_up(events: &mut EventStream) {
     while next(events).await != Event::CaughtUp {}
 }
 
-fn numbered(count: usize) -> Vec<String> {
+pub(crate) fn numbered(count: usize) -> Vec<String> {
     (0..count).map(|n| format!("message {n}")).collect()
 }
 
