@@ -81,7 +81,7 @@ struct Page {
 
 const PAGE_MAX: usize = 1_000;
 /// How deep one may page: each loop sorts and hands over so many rows.
-const DEPTH_MAX: usize = 100_000;
+const DEPTH_MAX: usize = 10_000;
 
 const fn page_default() -> usize {
     100
@@ -164,11 +164,12 @@ async fn connections(State(admin): State<Admin>, Query(query): Query<PageQuery>)
             total += part.total;
         }
     }
-    rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.rank(query.sort)));
+    rows.sort_by_key(|(rank, _)| std::cmp::Reverse(*rank));
+    let rows = rows.into_iter().map(|(_, row)| row);
     Json(Page {
         total,
         offset,
-        connections: rows.into_iter().skip(offset).take(limit).collect(),
+        connections: rows.skip(offset).take(limit).collect(),
     })
 }
 
@@ -210,14 +211,15 @@ impl ConnectionRow {
             memory,
         }
     }
+}
 
-    /// What it is sorted by.
-    pub(crate) fn rank(&self, order: RowOrder) -> u64 {
-        match order {
-            RowOrder::Memory => self.memory_bytes as u64,
-            RowOrder::Traffic => self.read_bytes + self.written_bytes,
-            RowOrder::Unacked => self.unacked_pushes as u64,
-            RowOrder::Age => self.age_ms,
-        }
+/// What connections are sorted by.
+pub(crate) fn rank(connection: &Connection, order: RowOrder, now_ms: u64) -> u64 {
+    let channel = &connection.channel;
+    match order {
+        RowOrder::Memory => Ledger::of(connection).total() as u64,
+        RowOrder::Traffic => channel.read_bytes.saturating_add(channel.written_bytes),
+        RowOrder::Unacked => channel.pushes.as_ref().map_or(0, |w| w.len() as u64),
+        RowOrder::Age => now_ms.saturating_sub(channel.accepted_ms),
     }
 }

@@ -15,7 +15,7 @@ use sluice_timer::Wheel;
 use crate::{
     ack_tally::AckTally,
     address_limits::AddressLimit,
-    admin::ConnectionRow,
+    admin::{ConnectionRow, rank},
     channel::Channel,
     connection::{Connection, turn_away},
     farewell::{Farewell, go_away},
@@ -354,14 +354,27 @@ impl EventLoop {
         });
     }
 
-    fn rows(&self, order: RowOrder, rows_max: usize) -> Rows {
-        let channels = self.connections.iter();
-        let mut rows: Vec<_> = channels
-            .map(|connection| ConnectionRow::of(connection, &self.bench))
+    /// Ranks all channels, but spells out only those that are asked for: with a
+    /// hundred thousand of them the loop must not stand still for a list.
+    fn rows(&mut self, order: RowOrder, rows_max: usize) -> Rows {
+        let now_ms = self.bench.now.mono_ms;
+        let connections = self.connections.iter();
+        let mut ranked: Vec<_> = connections
+            .map(|connection| (rank(connection, order, now_ms), connection.channel.key))
             .collect();
-        let total = rows.len();
-        rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.rank(order)));
-        rows.truncate(rows_max);
+        let total = ranked.len();
+        let by_rank = |(rank, _): &(u64, ChannelKey)| std::cmp::Reverse(*rank);
+        if rows_max < total {
+            ranked.select_nth_unstable_by_key(rows_max, by_rank);
+            ranked.truncate(rows_max);
+        }
+        ranked.sort_unstable_by_key(by_rank);
+        let mut rows = Vec::with_capacity(ranked.len());
+        for (rank, key) in ranked {
+            if let Some(connection) = self.connections.get_mut(key) {
+                rows.push((rank, ConnectionRow::of(connection, &self.bench)));
+            }
+        }
         Rows { rows, total }
     }
 

@@ -88,10 +88,10 @@ pub(crate) enum RowOrder {
     Age,
 }
 
-/// A loop's costliest channels, and how many it has.
+/// A loop's costliest channels with their ranks, and how many it has.
 #[derive(Debug)]
 pub(crate) struct Rows {
-    pub(crate) rows: Vec<ConnectionRow>,
+    pub(crate) rows: Vec<(u64, ConnectionRow)>,
     pub(crate) total: usize,
 }
 
