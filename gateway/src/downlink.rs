@@ -4,7 +4,7 @@
 //! Producers count their entries; a gap, a reset of the stream or a wait that
 //! made the bus drop something sends `Resync` to all channels.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -41,7 +41,7 @@ struct ProducerCounts {
 const READ_MAX_ENTRIES: usize = 256;
 /// Producers remembered; worker ids are below 1024.
 const PRODUCERS_MAX: usize = 1024;
-const RETRY_MS: u64 = 200;
+const RETRY: Duration = Duration::from_millis(200);
 
 // === impl Downlink ===
 
@@ -55,40 +55,40 @@ impl Downlink {
 
     /// Reads until shutdown. After an error it owns the stream again and sends
     /// `Resync`, since nobody knows what was missed.
-    pub(crate) async fn run(self, mut reader: Box<dyn Reader>) {
+    pub(crate) async fn run(self, reader: Box<dyn Reader>) {
         let shutdown = self.shutdown.clone();
+        let reading = self.read_for_ever(reader);
+        // Cut off wherever it waits: what it had not acknowledged concerns
+        // nobody any more.
+        shutdown.run_until_cancelled(reading).await;
+    }
+
+    async fn read_for_ever(&self, mut reader: Box<dyn Reader>) {
         let mut counts = ProducerCounts::default();
         loop {
-            let Some(read) = shutdown
-                .run_until_cancelled(reader.read(READ_MAX_ENTRIES))
-                .await
-            else {
-                return;
-            };
-            let outcome = match read {
-                Ok(batch) => {
-                    let passed_on = self.pass_on(batch, &mut counts, reader.as_mut());
-                    match shutdown.run_until_cancelled(passed_on).await {
-                        Some(outcome) => outcome,
-                        None => return,
-                    }
-                }
+            let outcome = match reader.read(READ_MAX_ENTRIES).await {
+                Ok(batch) => self.pass_on(batch, &mut counts, reader.as_mut()).await,
                 Err(error) => Err(error),
             };
             let Err(error) = outcome else { continue };
-            if shutdown.is_cancelled() {
-                return;
-            }
             tracing::warn!(%error, "reading the down stream failed");
-            tokio::time::sleep(std::time::Duration::from_millis(RETRY_MS)).await;
+            tokio::time::sleep(RETRY).await;
             if let BusError::LeaseLost(_) | BusError::Closed(_) | BusError::Gone(_) = error {
-                match shutdown.run_until_cancelled(self.own()).await {
-                    None => return,
-                    Some(Ok(again)) => reader = again,
-                    Some(Err(error)) => tracing::warn!(%error, "the down stream is not ours"),
-                }
+                // Its lease must be free before it can be had again.
+                drop(reader);
+                reader = self.own_again().await;
                 self.resync("reader_lost").await;
             }
+        }
+    }
+
+    async fn own_again(&self) -> Box<dyn Reader> {
+        loop {
+            match self.own().await {
+                Ok(reader) => return reader,
+                Err(error) => tracing::warn!(%error, "the down stream can't be owned again"),
+            }
+            tokio::time::sleep(RETRY).await;
         }
     }
 

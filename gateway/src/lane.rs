@@ -223,19 +223,11 @@ impl Writer {
         let shutdown = self.shutdown.clone();
         let mut queued = Vec::new();
         loop {
-            let room = BATCH_MAX_ENTRIES.saturating_sub(queued.len());
-            // What did not fit the last batch by its bytes goes first.
+            // What did not fit the last batch by its bytes goes by itself, first.
             if queued.is_empty() {
-                let received =
-                    shutdown.run_until_cancelled(self.entries.recv_many(&mut queued, room));
-                if let None | Some(0) = received.await {
+                let received = self.entries.recv_many(&mut queued, BATCH_MAX_ENTRIES);
+                if let None | Some(0) = shutdown.run_until_cancelled(received).await {
                     return;
-                }
-            } else {
-                while queued.len() < BATCH_MAX_ENTRIES
-                    && let Ok(entry) = self.entries.try_recv()
-                {
-                    queued.push(entry);
                 }
             }
             let batch = split_batch(&mut queued);
