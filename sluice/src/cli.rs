@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{chat, demo, recv, send, serve};
+use crate::commands::{bench, chat, demo, recv, send, serve};
 
 /// An instant-messaging gateway and the backend behind it.
 #[derive(Debug, Parser)]
@@ -28,13 +28,14 @@ enum Command {
     Chat(chat::Args),
     Send(send::Args),
     Recv(recv::Args),
+    Bench(bench::Args),
 }
 
 /// Runs a command to its end, or until Ctrl-C or SIGTERM.
 pub fn run(cli: Cli) -> ExitCode {
     let default = match &cli.command {
         Command::Serve(_) => "info",
-        Command::Demo(_) => "warn",
+        Command::Demo(_) | Command::Bench(_) => "warn",
         // They tell what matters themselves; a log would fall among the messages.
         Command::Chat(_) | Command::Send(_) | Command::Recv(_) => "error",
     };
@@ -63,6 +64,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Command::Chat(args) => chat::run(args, shutdown).await,
             Command::Send(args) => send::run(args, shutdown).await,
             Command::Recv(args) => recv::run(args, shutdown).await,
+            Command::Bench(args) => bench::run(args, shutdown).await,
         };
         signals.abort();
         result

@@ -1,5 +1,6 @@
 //! The commands, one a file: parse, run, print.
 
+pub mod bench;
 pub mod chat;
 pub mod demo;
 pub mod recv;

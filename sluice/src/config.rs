@@ -59,3 +59,23 @@ impl Config {
         toml::from_str(&text).with_context(|| format!("in the configuration {}", path.display()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_annotated_file_holds_the_defaults() {
+        let annotated: Config = toml::from_str(ANNOTATED).unwrap();
+        assert_eq!(
+            format!("{annotated:#?}"),
+            format!("{:#?}", Config::default())
+        );
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let error = toml::from_str::<Config>("[gateway]\nlisten = 1").unwrap_err();
+        assert!(error.to_string().contains("listen"), "{error}");
+    }
+}

@@ -8,7 +8,6 @@ pub mod person;
 pub mod plan;
 pub mod replay;
 pub mod report;
-pub mod server;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -17,12 +16,12 @@ use indicatif::{ProgressBar, ProgressDrawTarget};
 use sluice_client::{Endpoint, HttpApi, Transport};
 use sluice_relay::{FaultPlan, Relay};
 
+use crate::{endpoints::Addresses, server_process::ServerProcess};
 use board::Board;
 use plan::{Plan, PlanOptions};
 use replay::Replay;
 use report::Findings;
 pub use report::Report;
-use server::{Addresses, ServerProcess};
 
 /// What a demo is asked to do.
 #[derive(Debug, Clone)]
@@ -84,7 +83,7 @@ pub async fn run(options: DemoOptions) -> anyhow::Result<Report> {
     let mut process = None;
     let (http, endpoint) = match options.server {
         Server::Start(program) => {
-            let started = ServerProcess::start(&program).await?;
+            let started = ServerProcess::start(&program, ServerProcess::folder()?).await?;
             let found = (
                 started.addresses.http.clone(),
                 started.addresses.endpoint()?,

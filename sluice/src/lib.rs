@@ -1,9 +1,12 @@
 //! The one binary of Sluice, as a library so that its tests can call it:
 //! wires, parses, prints.
 
+pub mod bench;
 pub mod chat;
 pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod demo;
+pub mod endpoints;
+pub mod server_process;
 pub mod standalone;

@@ -15,7 +15,7 @@ use sluice_client::{
 use tokio_util::sync::CancellationToken;
 
 use super::{password, state_dir, trouble::reason};
-use crate::demo::server::Addresses;
+use crate::endpoints::Addresses;
 
 /// Calls get a fresh token when the present one ends within this span.
 const TOKEN_RESERVE: Duration = Duration::from_secs(60);

@@ -6,7 +6,10 @@ use sluice_client::Transport;
 use sluice_relay::FaultPlan;
 use tokio_util::sync::CancellationToken;
 
-use crate::demo::{self, DemoOptions, Server, server};
+use crate::{
+    demo::{self, DemoOptions, Server},
+    server_process,
+};
 
 /// Replay real conversations through the whole system and check what clients saw
 ///
@@ -64,7 +67,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<Exit
         seed,
         server: match args.server {
             Some(http) => Server::At(http),
-            None => Server::Start(server::this_program()?),
+            None => Server::Start(server_process::this_program()?),
         },
         patience: Duration::from_secs(args.patience_s),
         progress: true,

@@ -137,7 +137,11 @@ impl Victims {
             entry.conversation_id == victim.conversation_id && entry.seq == victim.seq + 1;
         match (harm, &mut entry.content) {
             (Harm::Lose, content) if is_victim => hide(content),
-            (Harm::Unack, content) if is_victim && victim.sender == user => hide(content),
+            (Harm::Unack, content) if is_victim && victim.sender == user => {
+                hide(content);
+                // Its name in the log would be as good as an ack.
+                entry.client_msg_id.clear();
+            }
             (Harm::Alter, Some(Content::Message(message))) if is_victim => {
                 let mut body = message.body.to_vec();
                 body.push(b'!');
@@ -145,7 +149,6 @@ impl Victims {
             }
             (Harm::Double, _) if follows => copy_message(victim, entry),
             (Harm::Disagree, _) if is_victim && self.fooled.as_deref() == Some(user) => {
-                entry.client_msg_id = vec![0x70; 16].into();
                 let mut id = [0x70; 16];
                 id[8] = 0x80;
                 entry.client_msg_id = id.to_vec().into();

@@ -1,5 +1,5 @@
-//! The system under demonstration: a process of its own, so that its memory is
-//! its own, started on free ports and ended with the run.
+//! A server under demonstration or measurement: a process of its own, so that
+//! its memory is its own, started on free ports and ended with the run.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,24 +7,12 @@ use std::{
     time::Duration,
 };
 
+use crate::endpoints::Addresses;
 use anyhow::{Context, bail};
-use serde::Deserialize;
-use sluice_client::Endpoint;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
 };
-
-/// Where a server can be reached: `serve`'s first line, and `GET /endpoints`.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Addresses {
-    /// HTTP APIs.
-    pub http: String,
-    /// TCP clients.
-    pub tcp: Option<String>,
-    /// WebSocket clients.
-    pub ws: Option<String>,
-}
 
 /// A `sluice serve` that this process has started.
 #[derive(Debug)]
@@ -50,9 +38,20 @@ logins_per_user_per_minute = 1000
 // === impl ServerProcess ===
 
 impl ServerProcess {
+    /// A folder for a server's data, to be given to [`ServerProcess::start`].
+    pub fn folder() -> anyhow::Result<tempfile::TempDir> {
+        Ok(tempfile::Builder::new()
+            .prefix("sluice-server-")
+            .tempdir()?)
+    }
+
+    /// Where in such a folder the data is.
+    pub fn data_dir(folder: &tempfile::TempDir) -> PathBuf {
+        folder.path().join("data")
+    }
+
     /// Starts `program serve` on free ports with its data in a folder that goes with it.
-    pub async fn start(program: &Path) -> anyhow::Result<Self> {
-        let data = tempfile::Builder::new().prefix("sluice-demo-").tempdir()?;
+    pub async fn start(program: &Path, data: tempfile::TempDir) -> anyhow::Result<Self> {
         let config = data.path().join("sluice.toml");
         std::fs::write(&config, CONFIG)?;
         let mut child = Command::new(program)
@@ -62,7 +61,7 @@ impl ServerProcess {
             .arg("--config")
             .arg(&config)
             .arg("--data-dir")
-            .arg(data.path().join("data"))
+            .arg(Self::data_dir(&data))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -89,6 +88,11 @@ impl ServerProcess {
             addresses,
             _data: data,
         })
+    }
+
+    /// Its process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
     }
 
     /// Highest resident memory so far, in MB.
@@ -120,35 +124,6 @@ impl ServerProcess {
             bail!("the server ended with {status}");
         }
         Ok(())
-    }
-}
-
-// === impl Addresses ===
-
-impl Addresses {
-    /// Asks a running server.
-    pub async fn of(http: &str) -> anyhow::Result<Self> {
-        let http = http.trim_start_matches("http://").trim_end_matches('/');
-        let url = format!("http://{http}/endpoints");
-        let answer = reqwest::get(&url)
-            .await
-            .with_context(|| format!("no server at {url}"))?;
-        let addresses = answer.error_for_status()?.json().await;
-        addresses.with_context(|| format!("{url} does not answer like a Sluice server"))
-    }
-
-    /// Where clients connect.
-    pub fn endpoint(&self) -> anyhow::Result<Endpoint> {
-        let tcp = self
-            .tcp
-            .as_ref()
-            .map(|tcp| tcp.parse())
-            .transpose()
-            .context("tcp address")?;
-        Ok(Endpoint {
-            tcp,
-            ws: self.ws.as_ref().map(|ws| format!("ws://{ws}/")),
-        })
     }
 }
 

@@ -1,0 +1,261 @@
+//! `sluice bench idle`: what an idle, logged-in connection costs.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, bail};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use indicatif::ProgressBar;
+use serde::Serialize;
+use sluice_client::{DeviceId, HttpApi, UserId};
+use sluice_load::{Crowd, CrowdOptions, KernelMemory, LoadTransport, Login, ProcessMemory};
+use sluice_store::{NewUser, SqliteConfig, SqliteStore, Store};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    server_process::{ServerProcess, this_program},
+    standalone::open_signer,
+};
+
+/// What is asked for.
+pub struct IdleOptions {
+    /// By what to connect.
+    pub transport: LoadTransport,
+    /// How many connections.
+    pub connections: usize,
+    /// How long to hold them before memory is read.
+    pub hold: Duration,
+    /// `None`: start one.
+    pub server: Option<RunningServer>,
+}
+
+/// A server that runs already.
+pub struct RunningServer {
+    /// Its process.
+    pub pid: u32,
+    /// Where it takes connections of the transport.
+    pub address: SocketAddr,
+    /// Its data folder, for the key that signs tokens.
+    pub data_dir: PathBuf,
+    /// Its HTTP API.
+    pub http: String,
+}
+
+/// What was measured.
+#[derive(Debug, Serialize)]
+pub struct IdleReport {
+    /// `idle`.
+    pub workload: &'static str,
+    /// `tcp` or `ws`.
+    pub transport: &'static str,
+    /// Connections held.
+    pub connections: usize,
+    /// How long they were held.
+    pub duration_s: f64,
+    /// CPU of the server's process while they were held.
+    pub server_cpu_s: f64,
+    /// CPU of this process while they were held.
+    pub generator_cpu_s: f64,
+    /// Whether this process was short of CPU, so that the figures are its own.
+    pub generator_bound: bool,
+    /// Connections lost while they were held.
+    pub errors: usize,
+    /// Growth of the server's proportional set size by the number of connections.
+    pub process_bytes_per_connection: f64,
+    /// Growth of the kernel's slabs by the number of sockets, of which each
+    /// connection has two on this machine.
+    pub kernel_bytes_per_connection: f64,
+}
+
+/// Logins on their way at once.
+const OPENING_MAX: usize = 256;
+/// Without any login for this long, opening has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+const TOKEN_LIFETIME_MS: u64 = 3_600_000;
+/// Users made at once.
+const SIDE_BY_SIDE: usize = 512;
+/// A first crowd warms the server up, so that what it sets up once isn't counted.
+const WARM_UP_CONNECTIONS: usize = 64;
+
+/// Measures idle connections.
+pub async fn idle(
+    options: IdleOptions,
+    progress: ProgressBar,
+    shutdown: CancellationToken,
+) -> anyhow::Result<IdleReport> {
+    let users = user_ids(options.connections + WARM_UP_CONNECTIONS)?;
+    progress.set_message("adding users");
+    let mut started = None;
+    let server = match options.server {
+        Some(server) => {
+            register(&server.http, &users).await?;
+            server
+        }
+        None => {
+            let folder = ServerProcess::folder()?;
+            let data_dir = ServerProcess::data_dir(&folder);
+            add_users(&data_dir, &users).await?;
+            // The key exists before the server does, so that both have the same.
+            open_signer(&data_dir)?;
+            let process = ServerProcess::start(&this_program()?, folder).await?;
+            let address = match options.transport {
+                LoadTransport::Tcp => process.addresses.tcp.clone(),
+                LoadTransport::WebSocket => process.addresses.ws.clone(),
+            };
+            let address = address
+                .context("the server has no such transport")?
+                .parse()?;
+            let pid = process.pid().context("the server has ended by itself")?;
+            let http = process.addresses.http.clone();
+            started = Some(process);
+            RunningServer {
+                pid,
+                address,
+                data_dir,
+                http,
+            }
+        }
+    };
+    let logins = logins(&server.data_dir, &users)?;
+    let crowd = CrowdOptions {
+        address: server.address,
+        transport: options.transport,
+        opening_max: OPENING_MAX,
+        patience: PATIENCE,
+    };
+    let measuring = tokio::task::spawn_blocking(move || {
+        measure(
+            crowd,
+            &logins,
+            options.hold,
+            server.pid,
+            &progress,
+            &shutdown,
+        )
+    });
+    let report = measuring.await??;
+    if let Some(process) = started {
+        process.stop().await?;
+    }
+    Ok(report)
+}
+
+fn measure(
+    options: CrowdOptions,
+    logins: &[Login],
+    hold: Duration,
+    server: u32,
+    progress: &ProgressBar,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<IdleReport> {
+    let (warm_up, logins) = logins.split_at(WARM_UP_CONNECTIONS.min(logins.len()));
+    progress.set_message("logging in");
+    let go_on = || !shutdown.is_cancelled();
+    let told = |held: usize| {
+        progress.set_position(held as u64);
+        go_on()
+    };
+    // Held until the end: its going would be taken off the growth.
+    let mut warm = Crowd::open(options, warm_up, |_| go_on())?;
+    warm.hold(Duration::from_secs(1), go_on)?;
+    let (before, kernel_before) = (ProcessMemory::of(server)?, KernelMemory::now()?);
+    let mut crowd = Crowd::open(options, logins, told)?;
+    progress.set_message("holding");
+    let (server_start, own_start) = (
+        ProcessMemory::of(server)?,
+        ProcessMemory::of(std::process::id())?,
+    );
+    let started = std::time::Instant::now();
+    let errors = crowd.hold(hold, go_on)?;
+    let duration_s = started.elapsed().as_secs_f64();
+    if !go_on() {
+        bail!("stopped before the end");
+    }
+    let (after, kernel_after) = (ProcessMemory::of(server)?, KernelMemory::now()?);
+    let own_end = ProcessMemory::of(std::process::id())?;
+    progress.finish_and_clear();
+    let count = crowd.len().max(1) as f64;
+    let growth = |before: u64, after: u64| after as f64 - before as f64;
+    let generator_cpu_s = growth(own_start.cpu_ms, own_end.cpu_ms) / 1000.0;
+    Ok(IdleReport {
+        workload: "idle",
+        transport: match options.transport {
+            LoadTransport::Tcp => "tcp",
+            LoadTransport::WebSocket => "ws",
+        },
+        connections: crowd.len(),
+        duration_s,
+        server_cpu_s: growth(server_start.cpu_ms, after.cpu_ms) / 1000.0,
+        generator_cpu_s,
+        generator_bound: generator_cpu_s > duration_s * 0.9,
+        errors,
+        process_bytes_per_connection: growth(before.pss_bytes, after.pss_bytes) / count,
+        kernel_bytes_per_connection: growth(kernel_before.slab_bytes, kernel_after.slab_bytes)
+            / (2.0 * count),
+    })
+}
+
+fn user_ids(count: usize) -> anyhow::Result<Vec<UserId>> {
+    let run = rand::random::<u32>();
+    (0..count)
+        .map(|user| Ok(UserId::parse(&format!("bench-{run:08x}-{user}"))?))
+        .collect()
+}
+
+/// Straight into the store of a server that hasn't started: no password to hash.
+async fn add_users(data_dir: &Path, users: &[UserId]) -> anyhow::Result<()> {
+    std::fs::create_dir_all(data_dir)?;
+    let store = Arc::new(SqliteStore::open(data_dir, &SqliteConfig::default())?);
+    stream::iter(users)
+        .map(|user| {
+            let store = Arc::clone(&store);
+            let user = NewUser {
+                id: user.clone(),
+                username: user.to_string(),
+                // No password has this hash: these users log in by minted tokens only.
+                password_hash: "-".to_owned(),
+                created_ms: now_ms(),
+            };
+            async move { store.create_user(user).await }
+        })
+        .buffer_unordered(SIDE_BY_SIDE)
+        .try_collect::<()>()
+        .await?;
+    Ok(())
+}
+
+/// By HTTP, where the store is another process's.
+async fn register(http: &str, users: &[UserId]) -> anyhow::Result<()> {
+    let api = HttpApi::new(http)?;
+    let password = format!("{:032x}", rand::random::<u128>());
+    for user in users {
+        api.register(user, &password, None).await?;
+    }
+    Ok(())
+}
+
+fn logins(data_dir: &Path, users: &[UserId]) -> anyhow::Result<Vec<Login>> {
+    let signer = open_signer(data_dir)?;
+    let device = DeviceId::parse("bench")?;
+    users
+        .iter()
+        .map(|user| {
+            let (token, _) = signer.sign(user, 0, now_ms(), TOKEN_LIFETIME_MS)?;
+            Ok(Login {
+                token,
+                device: device.clone(),
+            })
+        })
+        .collect()
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    since.as_millis() as u64
+}
