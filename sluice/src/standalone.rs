@@ -22,6 +22,7 @@ pub const TOKEN_KEY_FILE: &str = "token-key.pem";
 pub struct Standalone {
     /// Where it listens.
     pub addresses: Addresses,
+    bus: Arc<dyn Bus>,
     gateway: Gateway,
     services: Services,
     http: JoinHandle<std::io::Result<()>>,
@@ -91,7 +92,7 @@ impl Standalone {
         let gateway = Gateway::start(
             config.gateway,
             keys,
-            bus,
+            Arc::clone(&bus),
             directory,
             store.issue_incarnation().await?,
             config.partitions,
@@ -119,11 +120,17 @@ impl Standalone {
         });
         Ok(Self {
             addresses,
+            bus,
             gateway,
             services,
             http,
             shutdown,
         })
+    }
+
+    /// The bus inside, for backends that run beside it.
+    pub fn bus(&self) -> Arc<dyn Bus> {
+        Arc::clone(&self.bus)
     }
 
     /// Lets clients go, stores what is under way, and ends.

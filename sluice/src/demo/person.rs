@@ -63,9 +63,6 @@ struct Live {
 /// How long a device that only looks may take.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a device that has ended may keep its state file open.
-const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
-
 // === impl Person ===
 
 impl Person {
@@ -137,7 +134,7 @@ impl Person {
                 && let Some(running) = live.take()
             {
                 running.stop().await;
-                *live = Some(self.connect_again().await?);
+                *live = Some(self.connect(true)?);
             }
         }
         Ok(())
@@ -147,19 +144,6 @@ impl Person {
     pub async fn stop(&self) {
         if let Some(live) = self.live.lock().await.take() {
             live.stop().await;
-        }
-    }
-
-    /// The file is free when the last life has closed it, shortly after it ended.
-    async fn connect_again(&self) -> anyhow::Result<Live> {
-        let until = Instant::now() + CLOSING_TIMEOUT;
-        loop {
-            match self.connect(true) {
-                Err(_) if Instant::now() < until => {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-                outcome => return outcome,
-            }
         }
     }
 

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
 
+mod backend;
 mod chat;
 mod crash;
 mod demo;
 mod hostile_link;
 mod oracle;
+mod readme;
 mod server;
