@@ -1,8 +1,8 @@
 //! Works off one batch of a partition: parse → check → commit → ack → fan out.
 //!
-//! A batch is worked in rounds. A round ends for a group with the first change
-//! of that group, so that what comes behind it is checked against the group as
-//! it is then; usually there is one round.
+//! A batch is worked in rounds. A change of a group has, for that group, a round
+//! of its own, so that it and what comes behind it are checked against the group
+//! as it is then; usually there is one round.
 
 use std::{sync::Arc, time::Instant};
 
@@ -12,7 +12,7 @@ use sluice_protocol::{
     ConversationId, MessageId, Partition, PartitionEpoch, Refusal, UserId,
     packet::{self, ErrorCode, packet::Body},
 };
-use sluice_store::{Commit, CommitRefusal, Content, NewEntry, Outcome, Stored};
+use sluice_store::{Commit, CommitRefusal, Content, NewEntry, Outcome, Store, StoreError, Stored};
 
 use super::{
     checks::{self, Facts, Passed},
@@ -130,14 +130,22 @@ impl Desk {
             .collect();
         self.groups.load(&*node.store, &wanted).await?;
 
+        let taken = taken_ids(&*node.store, &jobs).await?;
         let mut plan = Plan::default();
         let mut findings = Findings::default();
         for (place, job) in jobs.iter().enumerate() {
             let window_ms = node.config.recall_window_ms;
             match checks::check(job, &facts, &self.groups, window_ms, now_ms) {
-                Ok(Passed::Store(contents)) => plan.add(place, job, contents, || {
-                    (node.snowflake.issue(now_ms), now_ms)
-                }),
+                Ok(Passed::Store(mut contents)) => {
+                    if taken.contains(&place) {
+                        // Refused or a repeat, as its own entry will tell: the
+                        // entries before that must not come to stand alone.
+                        contents.drain(..contents.len().saturating_sub(1));
+                    }
+                    plan.add(place, job, contents, || {
+                        (node.snowflake.issue(now_ms), now_ms)
+                    });
+                }
                 Ok(Passed::Tell(packet, users)) => findings.announcements.push(Announcement {
                     what: What::Event(packet),
                     audience: Audience::Users(users),
@@ -313,17 +321,46 @@ impl Desk {
     }
 }
 
-/// The jobs up to each group's first change, and those behind one.
+/// Places of the changes whose ids are in the store already.
+async fn taken_ids(store: &dyn Store, jobs: &[Job]) -> Result<HashSet<usize>, StoreError> {
+    let changes = jobs
+        .iter()
+        .enumerate()
+        .filter(|(_, job)| job.changes_group());
+    let (places, keys): (Vec<_>, Vec<_>) = changes
+        .filter_map(|(place, job)| Some((place, job.key()?)))
+        .unzip();
+    if keys.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let answers = store.first_answers(&keys).await?;
+    let taken = places.into_iter().zip(answers);
+    Ok(taken
+        .filter_map(|(place, answer)| answer.map(|_| place))
+        .collect())
+}
+
+/// The jobs up to each group's first change, and those behind one; or that
+/// change, if it comes first.
 fn split_round(jobs: Vec<Job>) -> (Vec<Job>, Vec<Job>) {
-    let mut changed: HashSet<ConversationId> = HashSet::new();
+    if !jobs.iter().any(Job::changes_group) {
+        return (jobs, Vec::new());
+    }
+    let mut begun: HashSet<ConversationId> = HashSet::new();
+    let mut ended: HashSet<ConversationId> = HashSet::new();
     let (mut round, mut later) = (Vec::with_capacity(jobs.len()), Vec::new());
     for job in jobs {
-        if changed.contains(&job.conversation) {
+        if ended.contains(&job.conversation) {
             later.push(job);
             continue;
         }
+        let follows = !begun.insert(job.conversation.clone());
         if job.changes_group() {
-            changed.insert(job.conversation.clone());
+            ended.insert(job.conversation.clone());
+            if follows {
+                later.push(job);
+                continue;
+            }
         }
         round.push(job);
     }

@@ -287,3 +287,50 @@ async fn a_group_has_a_bound() {
     assert_eq!(refusal(answer), ErrorCode::UnknownUser);
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_command_whose_id_is_taken_is_refused_as_a_whole() {
+    let mut world = World::new().await;
+    let alice = world.user_online("alice").await;
+    world.add_users(&["bob"]).await;
+    let group = world.group(&alice, &["bob"]).await;
+    let (first, second) = (fresh_id(), fresh_id());
+    ack(world
+        .command_as(&alice, &group, first, rename("pals"))
+        .await);
+
+    // Both of them are two entries, of which only the last has the command's id.
+    for command in [role("bob", MemberRole::Owner), leave()] {
+        let answer = world.command_as(&alice, &group, first, command).await;
+        assert_eq!(refusal(answer), ErrorCode::ClientMsgIdReused);
+    }
+    let entries = log(&mut world, &alice, &group).await;
+    assert_eq!(entries.len(), 2, "founded and renamed: {entries:?}");
+
+    // The id may be taken by what is read in the same batch.
+    let partition = group.partition(PARTITIONS);
+    let sent = world
+        .gateway
+        .send(&alice, text_in(&group, second, "hi"))
+        .await;
+    let command = envelope::GroupCommand {
+        conversation_id: group.to_string(),
+        command_id: id_bytes(second),
+        command: Some(role("bob", MemberRole::Owner)),
+    };
+    let handed_over = world
+        .gateway
+        .append(
+            |_| Stream::Message(partition),
+            &alice,
+            up::Body::GroupCommand(command),
+        )
+        .await;
+    ack(world.gateway.answer(&alice, sent).await);
+    let answer = world.gateway.answer(&alice, handed_over).await;
+    assert_eq!(refusal(answer), ErrorCode::ClientMsgIdReused);
+    // She is the owner still.
+    ack(world
+        .command(&alice, &group, role("bob", MemberRole::Admin))
+        .await);
+}

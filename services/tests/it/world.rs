@@ -271,9 +271,20 @@ impl World {
         group: &ConversationId,
         command: envelope::group_command::Command,
     ) -> Body {
+        self.command_as(device, group, fresh_id(), command).await
+    }
+
+    /// The same under an id of the caller's choice.
+    pub async fn command_as(
+        &mut self,
+        device: &Device,
+        group: &ConversationId,
+        id: ClientMsgId,
+        command: envelope::group_command::Command,
+    ) -> Body {
         let command = envelope::GroupCommand {
             conversation_id: group.to_string(),
-            command_id: id_bytes(fresh_id()),
+            command_id: id_bytes(id),
             command: Some(command),
         };
         let partition = group.partition(PARTITIONS);
