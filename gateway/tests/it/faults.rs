@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use sluice_bus::{
     MemoryBus, MemoryBusConfig,
-    faulty_bus::{FaultPlan, FaultyBus},
+    faulty_bus::{Fault, FaultPlan, FaultyBus},
 };
 use sluice_protocol::packet::{entry, packet::Body};
 
@@ -22,7 +22,13 @@ async fn nothing_is_lost_or_swapped_over_a_rough_bus() {
     // Repeats count too, and this client doesn't pull what a full window drops.
     config.push.window_max = 100_000;
     let bus = MemoryBus::new(MemoryBusConfig::default());
-    let rough = FaultyBus::new(Arc::clone(&bus) as _, FaultPlan::rough(7));
+    let plan = FaultPlan {
+        // What a lost `down` stream takes along, clients get by asking again;
+        // this one does not ask.
+        lease_lost_per_1000: 0,
+        ..FaultPlan::rough(7)
+    };
+    let rough = FaultyBus::new(Arc::clone(&bus) as _, plan);
     let rig = Rig::start_parts(config, rough, bus, Vec::new()).await;
     let mut alice = rig.login("alice").await;
     let mut bob = rig.login("bob").await;
@@ -60,4 +66,26 @@ async fn nothing_is_lost_or_swapped_over_a_rough_bus() {
     let firsts: Vec<u64> = ids.filter(|id| seen.insert(*id)).collect();
     assert!(firsts.is_sorted(), "{firsts:?}");
     assert!(origins.len() > firsts.len(), "the bus was not rough at all");
+}
+
+#[tokio::test]
+async fn a_lost_down_stream_is_owned_again_and_clients_are_told() {
+    let bus = MemoryBus::new(MemoryBusConfig::default());
+    let faulty = FaultyBus::new(Arc::clone(&bus) as _, FaultPlan::default());
+    let rig = Rig::start_parts(config(), Arc::clone(&faulty) as _, bus, Vec::new()).await;
+    let mut bob = rig.login("bob").await;
+    for _ in 0..3 {
+        faulty.inject(Fault::LeaseLost);
+        // This one makes the reader look, and may go down with its stream.
+        rig.services.push("bob", b"x").await;
+        loop {
+            match bob.recv().await.unwrap().body.unwrap() {
+                Body::Resync(_) => break,
+                Body::Push(_) => {}
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+        rig.services.push("bob", b"y").await;
+        bob.push().await;
+    }
 }
