@@ -8,5 +8,6 @@ pub mod commands;
 pub mod config;
 pub mod demo;
 pub mod endpoints;
+mod http;
 pub mod server_process;
 pub mod standalone;

@@ -13,7 +13,10 @@ use sluice_store::{SqliteStore, Store};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::{
+    config::Config,
+    http::{self, Bounds},
+};
 
 /// Name of the signing key's file in the data folder.
 pub const TOKEN_KEY_FILE: &str = "token-key.pem";
@@ -25,7 +28,7 @@ pub struct Standalone {
     bus: Arc<dyn Bus>,
     gateway: Gateway,
     services: Services,
-    http: JoinHandle<std::io::Result<()>>,
+    http: JoinHandle<()>,
     shutdown: CancellationToken,
 }
 
@@ -111,13 +114,7 @@ impl Standalone {
             .router()
             .route("/endpoints", get(move || async move { Json(answer) }));
         let stop = shutdown.clone();
-        let http = tokio::spawn(async move {
-            let served = axum::serve(
-                listener,
-                router.into_make_service_with_connect_info::<SocketAddr>(),
-            );
-            served.with_graceful_shutdown(stop.cancelled_owned()).await
-        });
+        let http = tokio::spawn(http::serve(listener, router, Bounds::default(), stop));
         Ok(Self {
             addresses,
             bus,
@@ -140,8 +137,8 @@ impl Standalone {
         tokio::time::timeout(STOP_TIMEOUT, self.services.stopped())
             .await
             .context("the services did not stop in time")?;
-        // Idle keep-alive connections of HTTP clients need not be waited for.
-        self.http.abort();
+        // Ends by itself, within a bound.
+        let _ = self.http.await;
         Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! JSON bodies, queries and paths whose errors are answered like all others.
 
+use std::time::Duration;
+
 use axum::{
     Json,
     extract::{
@@ -11,6 +13,9 @@ use axum::{
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
+
+/// For a whole body, however it trickles.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A JSON body that has its type's form.
 pub(crate) struct JsonBody<T>(pub(crate) T);
@@ -38,9 +43,14 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        Json::<T>::from_request(request, state)
-            .await
-            .map(|Json(body)| Self(body))
+        let read = Json::<T>::from_request(request, state);
+        let Ok(read) = tokio::time::timeout(BODY_TIMEOUT, read).await else {
+            return Err(bad_form(
+                StatusCode::REQUEST_TIMEOUT,
+                "the body did not come in time".to_owned(),
+            ));
+        };
+        read.map(|Json(body)| Self(body))
             .map_err(|rejection: JsonRejection| bad_form(rejection.status(), rejection.body_text()))
     }
 }
