@@ -1,6 +1,6 @@
 //! User, message and group services: bus consumers and axum APIs.
 //!
-//! The road of a message through this crate: [`message`] owns a partition,
+//! The road of a message through this crate: `message` owns a partition,
 //! reads a batch, checks it, commits it, looks up routes and hands acks and
 //! pushes to the `downlink`; `receipts` takes the acks that come back, `query`
 //! answers pulls, `session` opens sessions. `http` is the API beside it.
