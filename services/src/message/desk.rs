@@ -180,14 +180,33 @@ impl Desk {
             false => self.node.store.first_answers(&keys).await?,
         }
         .into_iter();
-        for (place, job, refusal) in &failed {
-            let before = job.key().and_then(|_| answers.next().flatten());
-            match before {
-                Some(stored) => {
-                    outbox.answer(&job.origin, send_ack(job, &stored));
-                    findings.repeats.push((stored, *place));
-                }
-                None => refuse(outbox, job, refusal, clock::now_ms()),
+        let before: Vec<Option<Stored>> = failed
+            .iter()
+            .map(|(_, job, _)| job.key().and_then(|_| answers.next().flatten()))
+            .collect();
+        let positions: Vec<_> = failed
+            .iter()
+            .zip(&before)
+            .filter_map(|((_, job, _), stored)| {
+                Some((job.conversation.clone(), stored.as_ref()?.seq))
+            })
+            .collect();
+        let mut entries = match positions.is_empty() {
+            true => Vec::new(),
+            false => self.node.store.entries(&positions).await?,
+        }
+        .into_iter();
+        for ((place, job, refusal), stored) in failed.iter().zip(before) {
+            let Some(stored) = stored else {
+                refuse(outbox, job, refusal, clock::now_ms());
+                continue;
+            };
+            if entries.next().flatten().is_some_and(|it| job.asks_for(&it)) {
+                outbox.answer(&job.origin, send_ack(job, &stored));
+                findings.repeats.push((stored, *place));
+            } else {
+                let reused = commit_refusal(CommitRefusal::ClientMsgIdReused);
+                refuse(outbox, job, &reused, clock::now_ms());
             }
         }
         Ok(())

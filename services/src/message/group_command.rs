@@ -67,6 +67,34 @@ impl GroupCommand {
         matches!(self, Self::Leave)
     }
 
+    /// Whether this stored entry, the command's own, may be what it asked for.
+    pub(super) fn asks_for(&self, entry: &Content) -> bool {
+        match (self, entry) {
+            (
+                Self::Create { name, members },
+                Content::GroupCreated {
+                    name: stored_name,
+                    members: stored_members,
+                },
+            ) => name == stored_name && members == stored_members,
+            // Those who were in already are not in the entry.
+            (Self::Add { users }, Content::Joined { users: stored }) => {
+                stored.iter().all(|user| users.contains(user))
+            }
+            (Self::Remove { user }, Content::Removed { user: stored }) => user == stored,
+            (Self::Leave, Content::Left) => true,
+            (
+                Self::SetRole { user, role },
+                Content::RoleChanged {
+                    user: stored_user,
+                    role: stored_role,
+                },
+            ) => user == stored_user && role == stored_role,
+            (Self::Rename { name }, Content::GroupRenamed { name: stored }) => name == stored,
+            _ => false,
+        }
+    }
+
     /// The log entries that the command comes down to, the last one under the
     /// command's own id; `group` is `None` where there is none yet.
     pub(super) fn entries(

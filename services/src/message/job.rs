@@ -7,6 +7,7 @@ use sluice_protocol::{
     fresh_client_msg_id,
     packet::{self, ErrorCode, packet::Body},
 };
+use sluice_store::{Content, StoredEntry};
 
 use super::group_command::GroupCommand;
 use crate::origin::{Origin, Unreadable, Uplink, decode_packet};
@@ -106,6 +107,25 @@ impl Job {
     /// Whether it changes who is in the group or as what.
     pub(super) fn changes_group(&self) -> bool {
         matches!(self.ask, Ask::Group { .. })
+    }
+
+    /// Whether this stored entry is what it asks for: a repeat has the same
+    /// content. What a recalled message said is gone and can't differ.
+    pub(super) fn asks_for(&self, entry: &StoredEntry) -> bool {
+        match (&self.ask, &entry.content) {
+            (
+                Ask::Send {
+                    content_type, body, ..
+                },
+                Content::Message {
+                    content_type: stored_type,
+                    body: stored_body,
+                },
+            ) => entry.recalled || (content_type == stored_type && body == stored_body),
+            (Ask::Recall { seq, .. }, Content::Recall { seq: stored }) => seq == stored,
+            (Ask::Group { command, .. }, content) => command.asks_for(content),
+            _ => false,
+        }
     }
 
     fn of_send(origin: Origin, send: packet::Send, now_ms: u64) -> Result<Self, NoJob> {

@@ -334,3 +334,23 @@ async fn a_command_whose_id_is_taken_is_refused_as_a_whole() {
         .command(&alice, &group, role("bob", MemberRole::Admin))
         .await);
 }
+
+#[tokio::test]
+async fn who_has_left_is_acked_for_a_repeat_only() {
+    let mut world = World::new().await;
+    let alice = world.user_online("alice").await;
+    let bob = world.user_online("bob").await;
+    let group = world.group(&alice, &["bob"]).await;
+    let (said, left) = (fresh_id(), fresh_id());
+    let first = ack(world.send(&bob, text_in(&group, said, "hi")).await);
+    ack(world.command_as(&bob, &group, left, leave()).await);
+
+    let again = ack(world.send(&bob, text_in(&group, said, "hi")).await);
+    assert_eq!((again.seq, again.message_id), (first.seq, first.message_id));
+    ack(world.command_as(&bob, &group, left, leave()).await);
+    // The same ids, but nothing of this is stored.
+    let other = world.send(&bob, text_in(&group, said, "ho")).await;
+    assert_eq!(refusal(other), ErrorCode::ClientMsgIdReused);
+    let other = world.command_as(&bob, &group, left, rename("x")).await;
+    assert_eq!(refusal(other), ErrorCode::ClientMsgIdReused);
+}
