@@ -9,4 +9,6 @@ mod demo;
 mod hostile_link;
 mod oracle;
 mod readme;
+mod restarts;
+mod same_device;
 mod server;
