@@ -40,6 +40,7 @@ pub(super) fn router() -> OpenApiRouter<Arc<Api>> {
 
 /// Which page of the list.
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct ListPage {
     /// `next` of the page before.
@@ -81,6 +82,7 @@ struct Summary {
 /// Which stretch of the log: `after` ascending, or the newest below `before`
 /// (0: the newest of all, as when neither is given).
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct Stretch {
     after: Option<u64>,
