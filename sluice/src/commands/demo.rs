@@ -40,7 +40,7 @@ pub struct Args {
     /// "delay_ms=40,jitter_ms=20,reset_s=10,stall_s=20"
     #[arg(long, value_name = "FAULTS", default_value = "")]
     faults: FaultPlan,
-    /// Use a running server, by the address of its HTTP API
+    /// Use a running server, by the address of its HTTP API; its memory is not known then
     #[arg(long, value_name = "ADDR")]
     server: Option<String>,
     /// Every random choice follows it [default: random, printed]

@@ -27,7 +27,7 @@ use crate::chat::{Account, AccountArgs, StateDefault, disconnected, kicked, prin
 pub struct Args {
     #[command(flatten)]
     account: AccountArgs,
-    /// To this user
+    /// To this user (this or --group is needed)
     #[arg(long, value_name = "NAME", value_parser = UserId::parse)]
     #[arg(required_unless_present = "group", conflicts_with = "group")]
     to: Option<UserId>,

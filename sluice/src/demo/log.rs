@@ -100,7 +100,7 @@ fn parse(reader: impl Read, limit: usize) -> anyhow::Result<Vec<LoggedConversati
     // A monologue has nobody to receive it.
     conversations.retain(|conversation| conversation.speakers.len() >= 2);
     if conversations.is_empty() {
-        bail!("holds no conversation of two people");
+        bail!("no conversation of two people or more is in it, or --limit is 0");
     }
     Ok(conversations)
 }

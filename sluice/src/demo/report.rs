@@ -199,7 +199,11 @@ impl Report {
         row("duration (s)", format!("{:.1}", self.duration_s));
         row(
             "server memory, peak (MB)",
-            format!("{:.0}", self.server_rss_peak_mb),
+            if self.server_rss_peak_mb > 0.0 {
+                format!("{:.0}", self.server_rss_peak_mb)
+            } else {
+                "not known".to_owned()
+            },
         );
         row("seed", self.seed.to_string());
         row("ok", if self.ok { "yes" } else { "NO" }.to_owned());
