@@ -1,7 +1,8 @@
 //! Accepts HTTP connections and serves them, within bounds: so many at once, so
 //! long for a request's head. Whoever opens connections and says nothing, or
 //! says it a byte at a time, is let go; a connection above the bound is answered
-//! 503. (How long a body may take is for the handlers to say.)
+//! 503. Who does not read is let go too (on Linux, by TCP_USER_TIMEOUT). How long
+//! a body may take is for the handlers to say.
 //!
 //! Cost: a task and up to [`BUFFER_MAX_BYTES`] a connection.
 
@@ -24,6 +25,8 @@ pub(crate) struct Bounds {
     pub(crate) connections_max: usize,
     /// For a request's head, and between two requests.
     pub(crate) head_timeout: Duration,
+    /// For a peer that doesn't take what was written.
+    pub(crate) stall_timeout: Duration,
 }
 
 /// Bytes that a connection may buffer, of which the head is the most.
@@ -43,6 +46,7 @@ impl Default for Bounds {
         Self {
             connections_max: 4096,
             head_timeout: Duration::from_secs(30),
+            stall_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -95,6 +99,12 @@ async fn converse(
 ) {
     // It only makes answers faster.
     let _ = socket.set_nodelay(true);
+    #[cfg(target_os = "linux")]
+    if let Err(error) =
+        socket2::SockRef::from(&socket).set_tcp_user_timeout(Some(bounds.stall_timeout))
+    {
+        tracing::debug!(%peer, %error, "a stalled reader will not be let go");
+    }
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let router = router.clone();
         async move { Ok::<_, Infallible>(answer(router, request).await) }
@@ -158,6 +168,7 @@ mod tests {
         let bounds = Bounds {
             connections_max: 4,
             head_timeout: Duration::from_millis(500),
+            stall_timeout: Duration::from_secs(30),
         };
         let stop = CancellationToken::new();
         let served = tokio::spawn(serve(listener, router, bounds, stop.clone()));
@@ -181,5 +192,36 @@ mod tests {
         stop.cancel();
         assert!(rest(idle).await.ends_with("hi yourself"));
         served.await.unwrap();
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn who_does_not_read_is_let_go() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/", post(async || vec![b'a'; 32 << 20]));
+        let bounds = Bounds {
+            connections_max: 1,
+            head_timeout: Duration::from_secs(30),
+            stall_timeout: Duration::from_secs(1),
+        };
+        let stop = CancellationToken::new();
+        tokio::spawn(serve(listener, router, bounds, stop.clone()));
+
+        let _silent = connect(address, CALL).await;
+        let served = async {
+            loop {
+                let mut next = connect(address, CALL).await;
+                let mut first = [0; 12];
+                let read = next.read_exact(&mut first).await;
+                if read.is_ok() && &first == b"HTTP/1.1 200" {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let served = tokio::time::timeout(Duration::from_secs(20), served).await;
+        served.expect("its seat is free again");
+        stop.cancel();
     }
 }
