@@ -1,6 +1,7 @@
 //! The one binary of Sluice, as a library so that its tests can call it:
 //! wires, parses, prints.
 
+pub mod allocator;
 pub mod bench;
 pub mod chat;
 pub mod cli;
