@@ -1,5 +1,7 @@
 //! Where a running server listens.
 
+use std::net::{IpAddr, SocketAddr};
+
 use anyhow::Context;
 use serde::Deserialize;
 use sluice_client::Endpoint;
@@ -29,15 +31,28 @@ impl Addresses {
         let addresses =
             addresses.with_context(|| format!("{url} does not answer like a Sluice server"))?;
         let host = http.rsplit_once(':').map_or(http, |(host, _)| host);
-        Ok(addresses.seen_from(host, http))
+        let mut found = tokio::net::lookup_host((host, 0))
+            .await
+            .with_context(|| format!("cannot resolve {host}"))?;
+        let ip = found
+            .next()
+            .with_context(|| format!("{host} has no address"))?
+            .ip();
+        let ip = found
+            .map(|address| address.ip())
+            .find(IpAddr::is_ipv4)
+            .unwrap_or(ip);
+        Ok(addresses.seen_from(ip, http))
     }
 
     /// A server that listens on all its addresses names none of them: then it is
     /// where its HTTP API was found.
-    fn seen_from(self, host: &str, http: &str) -> Self {
-        let named = |address: String| match address.strip_prefix("0.0.0.0:") {
-            Some(port) => format!("{host}:{port}"),
-            None => address,
+    fn seen_from(self, ip: IpAddr, http: &str) -> Self {
+        let named = |address: String| match address.parse::<SocketAddr>() {
+            Ok(listening) if listening.ip().is_unspecified() => {
+                SocketAddr::new(ip, listening.port()).to_string()
+            }
+            _ => address,
         };
         Self {
             http: http.to_owned(),
@@ -58,5 +73,24 @@ impl Addresses {
             tcp,
             ws: self.ws.as_ref().map(|ws| format!("ws://{ws}/")),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_on_all_addresses_is_where_it_was_found() {
+        let listening = |tcp: &str| Addresses {
+            http: "127.0.0.1:1".to_owned(),
+            tcp: Some(tcp.to_owned()),
+            ws: None,
+        };
+        let ip = IpAddr::from([10, 0, 0, 9]);
+        let seen = |tcp| listening(tcp).seen_from(ip, "chat.example:1").tcp;
+        assert_eq!(seen("0.0.0.0:8900").as_deref(), Some("10.0.0.9:8900"));
+        assert_eq!(seen("[::]:8900").as_deref(), Some("10.0.0.9:8900"));
+        assert_eq!(seen("10.0.0.7:8900").as_deref(), Some("10.0.0.7:8900"));
     }
 }
