@@ -57,7 +57,7 @@ impl Standalone {
     /// Opens the store, starts the services, then the gateway: clients get in
     /// when all behind it stands.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(&config.data_dir).with_context(|| {
+        make_private_folder(&config.data_dir).with_context(|| {
             format!(
                 "cannot create the data folder {}",
                 config.data_dir.display()
@@ -109,7 +109,11 @@ impl Standalone {
             tcp: bound.tcp,
             ws: bound.ws,
         };
-        let answer = addresses.clone();
+        // Where the admin API is concerns no client.
+        let answer = Addresses {
+            admin: None,
+            ..addresses.clone()
+        };
         let router: Router = services
             .router()
             .route("/endpoints", get(move || async move { Json(answer) }));
@@ -141,6 +145,15 @@ impl Standalone {
         let _ = self.http.await;
         Ok(())
     }
+}
+
+/// Everybody's messages are in there: for this user's eyes only.
+fn make_private_folder(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
 }
 
 /// The key that signs tokens, made at the first start.
