@@ -34,6 +34,7 @@ mod tests {
         ),
         ("sluice-relay", TOOLS_MAY_USE),
         ("sluice-load", TOOLS_MAY_USE),
+        ("sluice-engines", &[]),
         ("sluice-layering", &[]),
     ];
     const TOOLS_MAY_USE: &[&str] = &[
