@@ -1,5 +1,7 @@
 //! The servers start, forget or remember, and leave nothing behind.
 
+#![allow(clippy::unwrap_used)]
+
 use sluice_engines::{MariaDb, Redis, RedisCluster};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
