@@ -7,8 +7,10 @@
 //! the port asks for a transaction over two partitions.
 
 mod content;
+mod content_row;
 mod error;
 mod message;
+mod page;
 mod reads;
 mod sqlite;
 mod user;

@@ -13,7 +13,6 @@ use sluice_protocol::{
 };
 
 use super::{
-    content_row::{ContentRow, is_message},
     conversation_state::{ConversationState, LogEnd, Parties, inbox_end, user_key},
     fence,
     integer::{ConversationKey, UserKey, from_sql, to_sql},
@@ -21,7 +20,10 @@ use super::{
     memory::WriterMemory,
     writer::Write,
 };
-use crate::{Commit, CommitRefusal, NewEntry, Outcome, StoreError, Stored};
+use crate::{
+    Commit, CommitRefusal, NewEntry, Outcome, StoreError, Stored,
+    content_row::{ContentRow, is_message},
+};
 
 impl Write for Commit {
     type Answer = Vec<Outcome>;

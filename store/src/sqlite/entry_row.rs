@@ -5,8 +5,7 @@ use std::borrow::Cow;
 use rusqlite::Row;
 use sluice_protocol::{ClientMsgId, ConversationId, MessageId, Seq, UserId};
 
-use super::content_row::ContentRow;
-use crate::{StoreError, StoredEntry};
+use crate::{StoreError, StoredEntry, content_row::ContentRow};
 
 /// The columns of [`stored_entry`], for a statement that calls `message` m and
 /// its sender's row in `users` u.
@@ -40,32 +39,6 @@ pub(super) fn stored_entry(
         content: content.into_content()?,
         recalled: row.get(at + 7)?,
     })
-}
-
-/// Bytes of an entry on a page, roughly as encoded.
-pub(super) fn page_bytes(entry: &StoredEntry) -> usize {
-    /// Seq, ids, times and field tags.
-    const FIXED_BYTES: usize = 64;
-    let body = match &entry.content {
-        crate::Content::Message { body, .. } => body.len(),
-        crate::Content::GroupCreated { name, members } => {
-            name.len()
-                + members
-                    .iter()
-                    .map(|user| user.as_str().len() + 2)
-                    .sum::<usize>()
-        }
-        crate::Content::GroupRenamed { name } => name.len(),
-        crate::Content::Joined { users } => users
-            .iter()
-            .map(|user| user.as_str().len() + 2)
-            .sum::<usize>(),
-        crate::Content::Removed { user } | crate::Content::RoleChanged { user, .. } => {
-            user.as_str().len()
-        }
-        crate::Content::Recall { .. } | crate::Content::Left => 0,
-    };
-    FIXED_BYTES + entry.conversation.as_str().len() + entry.sender.as_str().len() + body
 }
 
 pub(super) fn user_id(row: &Row<'_>, at: usize) -> Result<UserId, StoreError> {

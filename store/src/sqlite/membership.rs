@@ -6,11 +6,10 @@ use sluice_protocol::{ConversationKind, Seq, UserId, packet::MemberRole};
 
 use super::{
     commit::Stop,
-    content_row::is_message,
     conversation_state::ConversationState,
     integer::{ConversationKey, UserKey, to_sql},
 };
-use crate::{CommitRefusal, Content, NewEntry, StoreError};
+use crate::{CommitRefusal, Content, NewEntry, StoreError, content_row::is_message};
 
 /// A checked effect; applying it cannot be refused any more.
 pub(super) enum Effect<'e> {

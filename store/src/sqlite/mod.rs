@@ -7,7 +7,6 @@
 
 mod commit;
 mod config;
-mod content_row;
 mod conversation_state;
 mod cursors;
 mod entry_row;

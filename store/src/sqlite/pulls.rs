@@ -5,14 +5,11 @@ use sluice_protocol::{ConversationId, Seq, UserId, UserSeq};
 
 use super::{
     conversation_state::{inbox_end, user_key},
-    entry_row::{conversation_id, entry_columns, page_bytes, stored_entry},
+    entry_row::{conversation_id, entry_columns, stored_entry},
     integer::{ConversationKey, from_sql, to_sql},
     readers::Read,
 };
-use crate::{ConversationPage, InboxPage, PageLimit, Range, StoreError, StoredEntry};
-
-/// A page never has more entries, whatever is asked.
-const PAGE_ENTRIES_MAX: u32 = 1_000;
+use crate::{ConversationPage, InboxPage, PageLimit, Range, StoreError, StoredEntry, page::Budget};
 
 /// See [`Store::inbox`](crate::Store::inbox).
 pub(super) struct Inbox {
@@ -38,13 +35,6 @@ struct View {
     conversation: ConversationKey,
     first: u64,
     last: u64,
-}
-
-/// Counts a page's entries and bytes.
-struct Budget {
-    entries: u32,
-    bytes: usize,
-    any: bool,
 }
 
 impl Read for Inbox {
@@ -223,28 +213,5 @@ impl ConversationLog {
             entries.push(entry);
         }
         Ok(entries)
-    }
-}
-
-// === impl Budget ===
-
-impl Budget {
-    fn new(limit: PageLimit) -> Self {
-        Self {
-            entries: limit.entries.min(PAGE_ENTRIES_MAX),
-            bytes: limit.bytes,
-            any: false,
-        }
-    }
-
-    /// Whether the entry fits; the first always does.
-    fn take(&mut self, entry: &StoredEntry) -> bool {
-        let bytes = page_bytes(entry);
-        if self.any && bytes > self.bytes {
-            return false;
-        }
-        self.any = true;
-        self.bytes = self.bytes.saturating_sub(bytes);
-        true
     }
 }

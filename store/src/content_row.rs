@@ -25,21 +25,21 @@ const ROLE_CHANGED: i32 = 7;
 
 /// Columns of a content.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ContentRow<'a> {
-    pub(super) kind: i32,
-    pub(super) content_type: i32,
-    pub(super) body: Cow<'a, [u8]>,
+pub(crate) struct ContentRow<'a> {
+    pub(crate) kind: i32,
+    pub(crate) content_type: i32,
+    pub(crate) body: Cow<'a, [u8]>,
 }
 
 /// True for the kind of row that can be recalled and that counts as unread.
-pub(super) fn is_message(kind: i32) -> bool {
+pub(crate) fn is_message(kind: i32) -> bool {
     kind == MESSAGE
 }
 
 // === impl ContentRow ===
 
 impl<'a> ContentRow<'a> {
-    pub(super) fn of(content: &'a Content) -> Self {
+    pub(crate) fn of(content: &'a Content) -> Self {
         let (kind, body) = match content {
             Content::Message { content_type, body } => {
                 return Self {
@@ -73,7 +73,7 @@ impl<'a> ContentRow<'a> {
 
     /// # Errors
     /// [`StoreError::Damaged`] for what [`ContentRow::of`] does not write.
-    pub(super) fn into_content(self) -> Result<Content, StoreError> {
+    pub(crate) fn into_content(self) -> Result<Content, StoreError> {
         if self.kind == MESSAGE {
             return Ok(Content::Message {
                 content_type: ContentType::try_from(self.content_type)
@@ -123,7 +123,7 @@ fn damaged(what: &str) -> StoreError {
 fn names_to_bytes<'n>(names: impl IntoIterator<Item = &'n str>) -> Vec<u8> {
     let mut bytes = Vec::new();
     for name in names {
-        // A name of 4 GiB does not get this far: SQLite takes no such value.
+        // A name of 4 GiB does not get this far: no engine takes such a value.
         bytes.extend((name.len() as u32).to_be_bytes());
         bytes.extend(name.as_bytes());
     }
