@@ -9,6 +9,8 @@
 mod directory;
 pub mod faulty_bus;
 mod memory;
+#[allow(dead_code)] // What it is for follows in the next commits.
+mod redis;
 mod stream;
 
 use async_trait::async_trait;
@@ -20,6 +22,7 @@ pub use directory::{
 pub use memory::{
     MemoryBus, MemoryBusConfig, MemoryBusStats, MemoryDirectory, MemoryDirectoryConfig,
 };
+pub use redis::{RedisConfig, RedisMode};
 pub use stream::Stream;
 
 /// Names one consumer for logs, leases and pending lists: a role and its worker.
