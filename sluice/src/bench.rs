@@ -17,6 +17,7 @@ use sluice_store::{NewUser, SqliteConfig, SqliteStore, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    endpoints::Addresses,
     server_process::{ServerProcess, this_program},
     standalone::open_signer,
 };
@@ -33,16 +34,20 @@ pub struct IdleOptions {
     pub server: Option<RunningServer>,
 }
 
-/// A server that runs already.
+/// A server of this machine that runs already.
 pub struct RunningServer {
-    /// Its process.
-    pub pid: u32,
-    /// Where it takes connections of the transport.
-    pub address: SocketAddr,
-    /// Its data folder, for the key that signs tokens.
-    pub data_dir: PathBuf,
     /// Its HTTP API.
     pub http: String,
+    /// Its data folder, for the key that signs tokens and for its process.
+    pub data_dir: PathBuf,
+}
+
+/// A server that is being measured.
+struct Subject {
+    pid: u32,
+    /// Where it takes connections of the transport.
+    address: SocketAddr,
+    data_dir: PathBuf,
 }
 
 /// What was measured.
@@ -92,8 +97,16 @@ pub async fn idle(
     let mut started = None;
     let server = match options.server {
         Some(server) => {
-            register(&server.http, &users).await?;
-            server
+            let pid = SqliteStore::holder(&server.data_dir).with_context(|| {
+                format!("no server keeps its data in {}", server.data_dir.display())
+            })?;
+            let addresses = Addresses::of(&server.http).await?;
+            register(&addresses.http, &users).await?;
+            Subject {
+                pid,
+                address: address_of(&addresses, options.transport)?,
+                data_dir: server.data_dir,
+            }
         }
         None => {
             let folder = ServerProcess::folder()?;
@@ -102,22 +115,13 @@ pub async fn idle(
             // The key exists before the server does, so that both have the same.
             open_signer(&data_dir)?;
             let process = ServerProcess::start(&this_program()?, folder).await?;
-            let address = match options.transport {
-                LoadTransport::Tcp => process.addresses.tcp.clone(),
-                LoadTransport::WebSocket => process.addresses.ws.clone(),
-            };
-            let address = address
-                .context("the server has no such transport")?
-                .parse()?;
-            let pid = process.pid().context("the server has ended by itself")?;
-            let http = process.addresses.http.clone();
-            started = Some(process);
-            RunningServer {
-                pid,
-                address,
+            let subject = Subject {
+                pid: process.pid().context("the server has ended by itself")?,
+                address: address_of(&process.addresses, options.transport)?,
                 data_dir,
-                http,
-            }
+            };
+            started = Some(process);
+            subject
         }
     };
     let logins = logins(&server.data_dir, &users)?;
@@ -197,6 +201,17 @@ fn measure(
         kernel_bytes_per_connection: growth(kernel_before.slab_bytes, kernel_after.slab_bytes)
             / (2.0 * count),
     })
+}
+
+fn address_of(addresses: &Addresses, transport: LoadTransport) -> anyhow::Result<SocketAddr> {
+    let address = match transport {
+        LoadTransport::Tcp => &addresses.tcp,
+        LoadTransport::WebSocket => &addresses.ws,
+    };
+    let address = address
+        .as_ref()
+        .context("the server has no such transport")?;
+    Ok(address.parse()?)
 }
 
 fn user_ids(count: usize) -> anyhow::Result<Vec<UserId>> {

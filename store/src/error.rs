@@ -37,10 +37,15 @@ pub enum StoreError {
         asked: u16,
     },
     /// The data folder belongs to another running process.
-    #[error("{path} is in use by another process; stop it or choose another --data-dir")]
+    #[error(
+        "{path} is in use by another process{}; stop it or choose another --data-dir",
+        holder.map(|pid| format!(" ({pid})")).unwrap_or_default()
+    )]
     InUse {
         /// The folder.
         path: String,
+        /// That process.
+        holder: Option<u32>,
     },
     /// The files were written by a newer version of this program.
     #[error("the data has schema version {found}, this program knows up to {known}; upgrade it")]

@@ -1,6 +1,6 @@
 //! `sluice bench`.
 
-use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{io::Write, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
@@ -30,7 +30,9 @@ enum Workload {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     sluice bench idle --transport tcp --connections 15000 --json\n  \
-    sluice bench idle --transport ws --connections 5000 --duration 30\n\n\
+    sluice bench idle --transport ws --connections 5000 --duration 30\n  \
+    sluice bench idle --server 127.0.0.1:8080 --data-dir sluice-data --connections 100\n\n\
+    A running server hashes a password for each user it adds: that takes a while.\n\
     Each connection is an open file here and one in the server; `ulimit -n` bounds both.")]
 struct IdleArgs {
     /// tcp or ws
@@ -42,21 +44,26 @@ struct IdleArgs {
     /// Seconds to hold them before memory is read
     #[arg(long, value_name = "S", default_value_t = 10)]
     duration: u64,
-    /// Measure a running server instead, by its process id; needs --address and --data-dir
-    #[arg(long, value_name = "PID", requires_all = ["address", "data_dir"])]
-    pid: Option<u32>,
-    /// Where that server takes connections of the transport
-    #[arg(long, value_name = "ADDR")]
-    address: Option<SocketAddr>,
-    /// That server's data folder, for the key that signs tokens
-    #[arg(long, value_name = "DIR")]
+    /// Measure a server that runs on this machine instead, by its HTTP address
+    #[arg(long, value_name = "ADDR", requires = "data_dir")]
+    server: Option<String>,
+    /// That server's data folder: there are its key for tokens and its process id
+    #[arg(long, value_name = "DIR", requires = "server")]
     data_dir: Option<PathBuf>,
-    /// HTTP API of that server, to register the users
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
-    server: String,
     /// One JSON object on standard output at the end, instead of text
     #[arg(long)]
     json: bool,
+}
+
+/// Open files that are no connections: logs, the store, the first crowd.
+const FILES_ELSE: usize = 200;
+
+/// Soft limit of this process, which the server that it starts inherits.
+fn open_files_max() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit
+        .current
+        .map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX))
 }
 
 /// Runs the command.
@@ -90,15 +97,17 @@ async fn idle(args: IdleArgs, shutdown: &CancellationToken) -> anyhow::Result<Id
     if args.connections == 0 {
         bail!("--connections must be at least 1");
     }
-    let server = match (args.pid, args.address, args.data_dir) {
-        (Some(pid), Some(address), Some(data_dir)) => Some(bench::RunningServer {
-            pid,
-            address,
-            data_dir,
-            http: args.server,
-        }),
-        _ => None,
-    };
+    let files_max = open_files_max();
+    if args.connections.saturating_add(FILES_ELSE) > files_max {
+        bail!(
+            "{} connections need more open files than this process may have ({files_max}); \
+             raise `ulimit -n`, or ask for {} at most",
+            args.connections,
+            files_max.saturating_sub(FILES_ELSE)
+        );
+    }
+    let running = args.server.zip(args.data_dir);
+    let server = running.map(|(http, data_dir)| bench::RunningServer { http, data_dir });
     let progress = ProgressBar::new(args.connections as u64);
     let style = ProgressStyle::with_template("{msg:24} {wide_bar} {pos}/{len} {per_sec} {elapsed}");
     progress.set_style(style.context("the progress bar's template")?);

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File, TryLockError},
+    io::Write,
     path::{Path, PathBuf},
 };
 
@@ -13,6 +14,15 @@ use crate::StoreError;
 pub(super) struct DataFolder {
     path: PathBuf,
     lock: File,
+}
+
+/// Locked while the folder is open; tells the id of the process that has it.
+const LOCK_FILE: &str = "sluice.lock";
+
+/// The process that had the folder open last; it may have ended since.
+pub(super) fn holder_of(path: &Path) -> Option<u32> {
+    let text = fs::read_to_string(path.join(LOCK_FILE)).ok()?;
+    text.trim().parse().ok()
 }
 
 // === impl DataFolder ===
@@ -34,22 +44,29 @@ impl DataFolder {
                 .and_then(|parent| parent.sync_all())
                 .map_err(|error| failed("cannot sync the parent of", error))?;
         }
-        let lock = File::options()
+        let mut lock = File::options()
             .create(true)
             .truncate(false)
             .write(true)
-            .open(path.join("sluice.lock"))
+            .open(path.join(LOCK_FILE))
             .map_err(|error| failed("cannot write in", error))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self {
-                path: path.to_owned(),
-                lock,
-            }),
-            Err(TryLockError::WouldBlock) => Err(StoreError::InUse {
-                path: path.display().to_string(),
-            }),
-            Err(TryLockError::Error(error)) => Err(failed("cannot lock", error)),
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(StoreError::InUse {
+                    path: path.display().to_string(),
+                    holder: holder_of(path),
+                });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed("cannot lock", error)),
         }
+        lock.set_len(0)
+            .and_then(|()| writeln!(lock, "{}", std::process::id()))
+            .map_err(|error| failed("cannot write in", error))?;
+        Ok(Self {
+            path: path.to_owned(),
+            lock,
+        })
     }
 
     /// The database file; its write-ahead log lies beside it.

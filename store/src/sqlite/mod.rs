@@ -56,6 +56,11 @@ pub struct SqliteStore {
 // === impl SqliteStore ===
 
 impl SqliteStore {
+    /// Id of the process that has this folder open, or had it last.
+    pub fn holder(path: &Path) -> Option<u32> {
+        folder::holder_of(path)
+    }
+
     /// Opens the store in a folder, making both if need be. Blocks while the
     /// log of a crashed process is read.
     ///

@@ -14,7 +14,8 @@ async fn a_folder_is_open_once() {
     let second = SqliteStore::open(&path, &SqliteConfig::default());
     assert!(matches!(
         second,
-        Err(StoreError::InUse { path: named }) if named == path.display().to_string()
+        Err(StoreError::InUse { path: named, holder: Some(holder) })
+            if named == path.display().to_string() && holder == std::process::id()
     ));
     bench.reopened().await;
 }
