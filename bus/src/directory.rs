@@ -125,6 +125,15 @@ pub trait Directory: Send + Sync + 'static {
 
     /// Gateways whose lease is alive.
     async fn gateways(&self) -> Result<Vec<Incarnation>, BusError>;
+
+    /// Says that `node` does this kind of work for the next `ttl` (zero: no
+    /// longer), and returns all that do, ascending, so that they can share it
+    /// fairly. A hint: what must not be done by two at once is guarded by
+    /// leases and epochs. A directory of one process may leave it as it is.
+    async fn announce(&self, work: &str, node: u64, ttl: Duration) -> Result<Vec<u64>, BusError> {
+        let _ = (work, ttl);
+        Ok(vec![node])
+    }
 }
 
 // === impl PresenceWatch ===

@@ -12,6 +12,9 @@ pub struct Config {
     pub roles: Roles,
     /// Entries that a partition's owner takes from the bus at once.
     pub message_batch_max_entries: usize,
+    /// After this long without a sign of life the other nodes share a node's
+    /// partitions among themselves.
+    pub owner_ttl_ms: u64,
     /// Entries that a consumer of logins, reads or acks takes at once.
     pub shared_batch_max_entries: usize,
     /// Groups whose members one partition's owner keeps in memory.
@@ -88,6 +91,7 @@ impl Default for Config {
         Self {
             roles: Roles::default(),
             message_batch_max_entries: 256,
+            owner_ttl_ms: 5000,
             shared_batch_max_entries: 128,
             groups_cached_max: 1024,
             standings_cached_max: 65_536,

@@ -1,6 +1,6 @@
 //! What all tasks of one service process share.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicUsize};
 
 use sluice_bus::{Bus, Directory, NodeName};
 use sluice_protocol::WorkerId;
@@ -20,6 +20,8 @@ pub(crate) struct Node {
     /// Partitions of the conversation space.
     pub(crate) partitions: u16,
     pub(crate) worker: WorkerId,
+    /// Partitions that are this node's to own.
+    pub(crate) share: AtomicUsize,
 }
 
 impl Node {

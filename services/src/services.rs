@@ -1,6 +1,12 @@
 //! Starts the chosen services on their ports and stops them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::Router;
 use sluice_bus::{Bus, BusError, Directory, Stream};
@@ -89,6 +95,7 @@ impl Services {
             directory: parts.directory,
             partitions: parts.partitions,
             worker: parts.worker,
+            share: AtomicUsize::new(0),
             config,
         });
         let roles = node.config.roles;
@@ -101,9 +108,7 @@ impl Services {
         let listening = http::listen(node.clone(), calls, answers, shutdown.clone());
         tasks.spawn(listening);
         if roles.message {
-            for partition in (0..node.partitions).map(Partition) {
-                tasks.spawn(message::own(node.clone(), partition, shutdown.clone()));
-            }
+            tasks.spawn(message::own_share(node.clone(), shutdown.clone()));
             spawn_consumers(&tasks, &node, Queries, Stream::Query, &shutdown);
             spawn_consumers(&tasks, &node, Receipts, Stream::Ack, &shutdown);
         }
@@ -121,6 +126,11 @@ impl Services {
     /// The HTTP API of the roles that run here, for the binary to serve.
     pub fn router(&self) -> Router {
         self.router.clone()
+    }
+
+    /// Partitions whose owner this node is, or is about to be.
+    pub fn partitions(&self) -> usize {
+        self.node.share.load(Ordering::Relaxed)
     }
 
     /// Waits until all work has ended after the shutdown token was cancelled.

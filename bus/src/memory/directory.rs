@@ -9,6 +9,7 @@
 //! users' watchers told) by the next call that has to do with leases.
 
 use std::{
+    collections::BTreeMap,
     hash::{BuildHasher, RandomState},
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
@@ -44,6 +45,8 @@ pub struct MemoryDirectory {
     hasher: RandomState,
     shards: Box<[Mutex<Shard>]>,
     leases: RwLock<Leases>,
+    /// Nodes by the work they have announced, and until when.
+    announced: Mutex<BTreeMap<(String, u64), Instant>>,
 }
 
 #[derive(Debug, Default)]
@@ -74,6 +77,7 @@ impl MemoryDirectory {
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             leases: RwLock::default(),
+            announced: Mutex::default(),
         })
     }
 
@@ -276,6 +280,15 @@ impl Directory for MemoryDirectory {
         let now = Instant::now();
         self.lapse(now);
         Ok(self.leases.read().alive(now))
+    }
+
+    async fn announce(&self, work: &str, node: u64, ttl: Duration) -> Result<Vec<u64>, BusError> {
+        let now = Instant::now();
+        let mut announced = self.announced.lock();
+        announced.insert((work.to_owned(), node), now + ttl);
+        announced.retain(|_, until| *until > now);
+        let nodes = announced.keys().filter(|(other, _)| other == work);
+        Ok(nodes.map(|(_, node)| *node).collect())
     }
 }
 

@@ -30,11 +30,13 @@ pub(crate) fn small_bus() -> Arc<MemoryBus> {
     })
 }
 
+fn directory() -> Arc<dyn Directory> {
+    MemoryDirectory::new(MemoryDirectoryConfig::default())
+}
+
 bus_contract!(async { small_bus() as Arc<dyn Bus> });
 
-directory_contract!(async {
-    MemoryDirectory::new(MemoryDirectoryConfig::default()) as Arc<dyn Directory>
-});
+directory_contract!(async { directory() });
 
 proptest! {
     #[test]

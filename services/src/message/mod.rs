@@ -1,4 +1,5 @@
-//! The message service: one owner a partition (`owner`), which works off
+//! The message service: one owner a partition (`owner`), in fair shares among
+//! the nodes (`share`), which works off
 //! batches (`desk`) of jobs (`job`): checks (`checks`, `recall`,
 //! `group_command`), one commit, then acks and pushes (`fan_out`).
 
@@ -10,5 +11,6 @@ mod group_command;
 mod job;
 mod owner;
 mod recall;
+mod share;
 
-pub(crate) use owner::own;
+pub(crate) use share::own_share;

@@ -10,4 +10,5 @@ mod private;
 mod recall;
 mod receipts;
 mod sessions;
+mod shares;
 mod world;

@@ -320,3 +320,17 @@ pub(crate) async fn racing_binds_leave_one_session(directory: Arc<dyn Directory>
     assert_eq!(left.len(), 1);
     assert_eq!(left[0].connection.slot, 32);
 }
+
+pub(crate) async fn nodes_find_who_shares_their_work(directory: Arc<dyn Directory>) {
+    let announce = async |work: &str, node: u64, ttl| directory.announce(work, node, ttl).await;
+    let short = Duration::from_millis(200);
+    assert_eq!(announce("dig", 7, TTL).await, Ok(vec![7]));
+    assert_eq!(announce("sow", 8, TTL).await, Ok(vec![8]));
+    assert_eq!(announce("dig", 300, short).await, Ok(vec![7, 300]));
+    assert_eq!(announce("dig", 20, TTL).await, Ok(vec![7, 20, 300]));
+    eventually("300 to lapse", async || {
+        announce("dig", 7, TTL).await == Ok(vec![7, 20])
+    })
+    .await;
+    assert_eq!(announce("dig", 7, Duration::ZERO).await, Ok(vec![20]));
+}

@@ -105,6 +105,7 @@ macro_rules! directory_contract {
                 a_lapsed_gateway_learns_it_and_comes_back,
                 watchers_hear_the_first_and_the_last_device,
                 racing_binds_leave_one_session,
+                nodes_find_who_shares_their_work,
             ]
         );
     };
