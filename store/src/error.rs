@@ -55,6 +55,9 @@ pub enum StoreError {
         /// In the program.
         known: u32,
     },
+    /// The configuration cannot be.
+    #[error("store configuration: {0}")]
+    BadConfig(String),
     /// There is a user of this id already.
     #[error("user {0} exists already")]
     UserExists(UserId),
@@ -76,6 +79,7 @@ impl StoreError {
             StoreError::OtherLayout { .. } => "other_layout",
             StoreError::InUse { .. } => "in_use",
             StoreError::NewerSchema { .. } => "newer_schema",
+            StoreError::BadConfig(_) => "bad_config",
             StoreError::UserExists(_) => "user_exists",
             StoreError::UnknownUser(_) => "unknown_user",
             StoreError::Damaged(_) => "damaged",

@@ -2,14 +2,15 @@
 //!
 //! The embedded default is SQLite (`SqliteStore`): write-ahead log, synced at
 //! every commit, one writer thread that merges whatever waits into one
-//! transaction, readers apart from it. A port for servers (MySQL, MariaDB) has
-//! its seat beside it: commits name a partition and its epoch, and nothing in
-//! the port asks for a transaction over two partitions.
+//! transaction, readers apart from it. Beside it stands the one on servers
+//! (`MysqlStore`: MariaDB, MySQL), sharded: commits name a partition and its
+//! epoch, and nothing in the port asks for a transaction over two partitions.
 
 mod content;
 mod content_row;
 mod error;
 mod message;
+mod mysql;
 mod page;
 mod reads;
 mod sqlite;
@@ -27,6 +28,7 @@ pub use message::{
     Commit, CommitRefusal, Cursor, CursorAdvance, CursorKind, NewEntry, Outcome, Stored,
     StoredEntry,
 };
+pub use mysql::{MysqlConfig, MysqlServer, MysqlStore};
 pub use reads::{
     Conversation, ConversationPage, ConversationRow, Heads, InboxPage, ListCursor, Member,
     PageLimit, Range,

@@ -5,12 +5,12 @@ use std::collections::HashSet;
 use sluice_protocol::LayoutEpoch;
 use sluice_store::{SqliteConfig, SqliteStore, Store, StoreError};
 
-use crate::kit::{Bench, pair, say};
+use crate::kit::{Bench, Engine, pair, say};
 
 #[tokio::test]
 async fn a_folder_is_open_once() {
-    let bench = Bench::with_users(&[]).await;
-    let path = bench.folder.path().to_owned();
+    let bench = Bench::with_users(Engine::Sqlite, &[]).await;
+    let path = bench.folder().to_owned();
     let second = SqliteStore::open(&path, &SqliteConfig::default());
     assert!(matches!(
         second,
@@ -50,7 +50,7 @@ async fn a_newer_schema_and_a_strange_file_are_left_alone() {
 
 #[tokio::test]
 async fn numbers_are_issued_once() {
-    let mut bench = Bench::with_users(&["alice", "bob"]).await;
+    let mut bench = Bench::with_users(Engine::Sqlite, &["alice", "bob"]).await;
     assert_eq!(bench.store.open_layout(64).await.unwrap(), LayoutEpoch(1));
     let mut incarnations = HashSet::new();
     let mut workers = HashSet::new();

@@ -1,9 +1,9 @@
 //! Groups: membership by log entries.
 
 use sluice_protocol::{Seq, packet::MemberRole};
-use sluice_store::{CommitRefusal, Content, Outcome, Range, Store};
+use sluice_store::{CommitRefusal, Content, Outcome, Range};
 
-use crate::kit::{Bench, PAGE, entry, group, say, seqs, user};
+use crate::kit::{Bench, Engine, PAGE, entry, group, say, seqs, user};
 
 fn founded(members: &[&str]) -> Content {
     Content::GroupCreated {
@@ -37,9 +37,8 @@ async fn visible(bench: &Bench, name: &str, number: u64) -> Option<(Vec<Seq>, u6
     Some((found, page.first_seq.0, page.last_seq.0))
 }
 
-#[tokio::test]
-async fn a_group_is_founded_once() {
-    let bench = Bench::with_users(&["alice", "bob", "carol"]).await;
+pub(crate) async fn a_group_is_founded_once(engine: Engine) {
+    let bench = Bench::with_users(engine, &["alice", "bob", "carol"]).await;
     let unknown = Outcome::Refused(CommitRefusal::UnknownConversation);
     assert_eq!(
         bench.commit_one(say(&group(1), "alice", "too early")).await,
@@ -70,9 +69,8 @@ async fn a_group_is_founded_once() {
     assert!(bench.inbox_texts("alice").await.is_empty());
 }
 
-#[tokio::test]
-async fn members_see_what_lies_between_joining_and_leaving() {
-    let bench = Bench::with_users(&["alice", "bob", "carol", "dave"]).await;
+pub(crate) async fn members_see_what_lies_between_joining_and_leaving(engine: Engine) {
+    let bench = Bench::with_users(engine, &["alice", "bob", "carol", "dave"]).await;
     let id = group(2);
     bench
         .commit(vec![
@@ -107,9 +105,8 @@ async fn members_see_what_lies_between_joining_and_leaving() {
     assert_eq!(visible(&bench, "carol", 2).await, Some((seqs(8..=9), 8, 9)));
 }
 
-#[tokio::test]
-async fn roles_and_names_change() {
-    let bench = Bench::with_users(&["alice", "bob"]).await;
+pub(crate) async fn roles_and_names_change(engine: Engine) {
+    let bench = Bench::with_users(engine, &["alice", "bob"]).await;
     let id = group(3);
     let promoted = Content::RoleChanged {
         user: user("bob"),
@@ -140,9 +137,8 @@ async fn roles_and_names_change() {
     assert_eq!(kept[1].as_ref().unwrap().content, renamed);
 }
 
-#[tokio::test]
-async fn heads_go_over_all_groups_page_by_page() {
-    let bench = Bench::with_users(&["alice", "bob"]).await;
+pub(crate) async fn heads_go_over_all_groups_page_by_page(engine: Engine) {
+    let bench = Bench::with_users(engine, &["alice", "bob"]).await;
     for number in 1..=7 {
         bench
             .stored(entry(&group(number), "alice", founded(&["bob"])))

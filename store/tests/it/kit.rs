@@ -1,16 +1,24 @@
-//! A store in a folder of its own, and short words for what tests say to it.
+//! A store of one engine or the other, and short words for what tests say to it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use bytes::Bytes;
+use sluice_engines::MariaDb;
 use sluice_protocol::{
     ClientMsgId, ConversationId, MessageId, Partition, PartitionEpoch, Seq, UserId, UserSeq,
     packet::ContentType,
 };
 use sluice_store::{
-    Commit, Content, NewEntry, NewUser, Outcome, PageLimit, SqliteConfig, SqliteStore, Store,
-    Stored,
+    Commit, Content, MysqlConfig, MysqlStore, NewEntry, NewUser, Outcome, PageLimit, SqliteConfig,
+    SqliteStore, Store, Stored,
 };
+use tokio::sync::OnceCell;
 
 pub(crate) const PAGE: PageLimit = PageLimit {
     entries: 1_000,
@@ -30,39 +38,65 @@ pub(crate) fn fresh_number() -> u64 {
     NUMBERS.fetch_add(1, Ordering::Relaxed)
 }
 
+/// What stands behind the port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Engine {
+    Sqlite,
+    /// A database of its own on this process's MariaDB server.
+    Mysql,
+}
+
+/// Where the data of a test is.
+#[derive(Clone)]
+enum Home {
+    Folder(Arc<tempfile::TempDir>),
+    Database(MysqlConfig),
+}
+
 /// An open store that owns its partition.
 pub(crate) struct Bench {
-    pub(crate) store: SqliteStore,
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) epoch: PartitionEpoch,
-    pub(crate) folder: tempfile::TempDir,
+    home: Home,
 }
 
 impl Bench {
     /// A new store with these users.
-    pub(crate) async fn with_users(names: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let store = open(&folder);
+    pub(crate) async fn with_users(engine: Engine, names: &[&str]) -> Self {
+        let home = match engine {
+            Engine::Sqlite => Home::Folder(Arc::new(tempfile::tempdir().unwrap())),
+            Engine::Mysql => Home::Database(MysqlConfig::single(fresh_database().await)),
+        };
+        let bench = Self::open(home).await;
         for name in names {
-            store.create_user(new_user(name)).await.unwrap();
+            bench.store.create_user(new_user(name)).await.unwrap();
         }
+        bench
+    }
+
+    async fn open(home: Home) -> Self {
+        let store: Arc<dyn Store> = match &home {
+            Home::Folder(folder) => {
+                Arc::new(SqliteStore::open(folder.path(), &SqliteConfig::default()).unwrap())
+            }
+            Home::Database(config) => Arc::new(MysqlStore::connect(config).await.unwrap()),
+        };
         let epoch = store.take_partition(PARTITION).await.unwrap();
-        Self {
-            store,
-            epoch,
-            folder,
-        }
+        Self { store, epoch, home }
     }
 
     /// Closes the store and opens it anew: only what is on the disk is left.
     pub(crate) async fn reopened(self) -> Self {
-        let Self { store, folder, .. } = self;
+        let Self { store, home, .. } = self;
         drop(store);
-        let store = open(&folder);
-        let epoch = store.take_partition(PARTITION).await.unwrap();
-        Self {
-            store,
-            epoch,
-            folder,
+        Self::open(home).await
+    }
+
+    /// The folder of an embedded store.
+    pub(crate) fn folder(&self) -> &Path {
+        match &self.home {
+            Home::Folder(folder) => folder.path(),
+            Home::Database(_) => panic!("no folder but a database"),
         }
     }
 
@@ -96,8 +130,14 @@ impl Bench {
     }
 }
 
-fn open(folder: &tempfile::TempDir) -> SqliteStore {
-    SqliteStore::open(folder.path(), &SqliteConfig::default()).unwrap()
+/// The URL of an empty database on the server that all tests share.
+pub(crate) async fn fresh_database() -> String {
+    static SERVER: OnceCell<MariaDb> = OnceCell::const_new();
+    let server = SERVER.get_or_init(async || MariaDb::start().await.unwrap());
+    let server = server.await;
+    let name = format!("test{}", fresh_number());
+    server.create_database(&name).await.unwrap();
+    server.url(&name)
 }
 
 pub(crate) fn user(name: &str) -> UserId {

@@ -1,4 +1,4 @@
-//! The store as it is used: real files, the public port.
+//! The store as it is used: real files, a real server, the public port.
 
 // Helpers outside of #[test] functions are tests as well.
 #![allow(clippy::unwrap_used)]
@@ -11,4 +11,5 @@ mod message;
 mod model;
 mod pull;
 mod session;
+mod suite;
 mod user;

@@ -1,13 +1,12 @@
 //! Commits: numbers without gaps, repeats, predecessors, refusals, fences.
 
 use sluice_protocol::{Partition, PartitionEpoch, Seq, UserSeq};
-use sluice_store::{Commit, CommitRefusal, Content, Outcome, Store, StoreError};
+use sluice_store::{Commit, CommitRefusal, Content, Outcome, StoreError};
 
-use crate::kit::{Bench, PAGE, PARTITION, client_id, entry, pair, say, user};
+use crate::kit::{Bench, Engine, PAGE, PARTITION, client_id, entry, pair, say, user};
 
-#[tokio::test]
-async fn a_private_message_goes_to_the_log_and_to_both_inboxes() {
-    let bench = Bench::with_users(&["bob", "alice", "carol"]).await;
+pub(crate) async fn a_private_message_goes_to_the_log_and_to_both_inboxes(engine: Engine) {
+    let bench = Bench::with_users(engine, &["bob", "alice", "carol"]).await;
     let first = say(&pair("alice", "bob"), "bob", "hello");
     let outcomes = bench
         .commit(vec![
@@ -50,9 +49,8 @@ async fn a_private_message_goes_to_the_log_and_to_both_inboxes() {
     assert_eq!(kept.content, first.content);
 }
 
-#[tokio::test]
-async fn a_repeat_gets_the_first_answer() {
-    let bench = Bench::with_users(&["alice", "bob"]).await;
+pub(crate) async fn a_repeat_gets_the_first_answer(engine: Engine) {
+    let bench = Bench::with_users(engine, &["alice", "bob"]).await;
     let conversation = pair("alice", "bob");
     let original = say(&conversation, "alice", "once");
     let mut repeat = original.clone();
@@ -85,9 +83,8 @@ async fn a_repeat_gets_the_first_answer() {
     assert_eq!(bench.inbox_texts("bob").await.len(), 3);
 }
 
-#[tokio::test]
-async fn a_message_waits_for_its_predecessor() {
-    let bench = Bench::with_users(&["alice", "bob"]).await;
+pub(crate) async fn a_message_waits_for_its_predecessor(engine: Engine) {
+    let bench = Bench::with_users(engine, &["alice", "bob"]).await;
     let conversation = pair("alice", "bob");
     let first = say(&conversation, "alice", "1");
     let mut second = say(&conversation, "alice", "2");
@@ -119,9 +116,8 @@ async fn a_message_waits_for_its_predecessor() {
     );
 }
 
-#[tokio::test]
-async fn unknown_users_are_named_and_harm_nobody() {
-    let bench = Bench::with_users(&["alice", "bob", "carol"]).await;
+pub(crate) async fn unknown_users_are_named_and_harm_nobody(engine: Engine) {
+    let bench = Bench::with_users(engine, &["alice", "bob", "carol"]).await;
     let outcomes = bench
         .commit(vec![
             say(&pair("alice", "bob"), "alice", "a"),
@@ -140,9 +136,8 @@ async fn unknown_users_are_named_and_harm_nobody() {
     assert!(matches!(&outcomes[5], Outcome::Stored(stored) if stored.seq == Seq(2)));
 }
 
-#[tokio::test]
-async fn only_the_newest_owner_commits() {
-    let bench = Bench::with_users(&["alice", "bob"]).await;
+pub(crate) async fn only_the_newest_owner_commits(engine: Engine) {
+    let bench = Bench::with_users(engine, &["alice", "bob"]).await;
     let commit = |epoch: PartitionEpoch, partition: Partition| Commit {
         partition,
         epoch,
@@ -163,9 +158,8 @@ async fn only_the_newest_owner_commits() {
     assert!(matches!(unowned, Err(StoreError::Fenced { .. })));
 }
 
-#[tokio::test]
-async fn a_recall_wipes_the_body_and_is_an_entry_of_its_own() {
-    let bench = Bench::with_users(&["alice", "bob"]).await;
+pub(crate) async fn a_recall_wipes_the_body_and_is_an_entry_of_its_own(engine: Engine) {
+    let bench = Bench::with_users(engine, &["alice", "bob"]).await;
     let conversation = pair("alice", "bob");
     let secret = say(&conversation, "alice", "secret");
     let recall_of = |seq| entry(&conversation, "alice", Content::Recall { seq: Seq(seq) });
@@ -205,9 +199,8 @@ async fn a_recall_wipes_the_body_and_is_an_entry_of_its_own() {
     ));
 }
 
-#[tokio::test]
-async fn first_answers_are_found_by_the_senders_name_for_them() {
-    let bench = Bench::with_users(&["alice", "bob"]).await;
+pub(crate) async fn first_answers_are_found_by_the_senders_name_for_them(engine: Engine) {
+    let bench = Bench::with_users(engine, &["alice", "bob"]).await;
     let entry = say(&pair("alice", "bob"), "alice", "once");
     let stored = bench.stored(entry.clone()).await;
     let key = |sender: &str, id| (entry.conversation.clone(), user(sender), id);

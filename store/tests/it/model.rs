@@ -16,7 +16,7 @@ use sluice_store::{
     Store, Stored, StoredEntry,
 };
 
-use crate::kit::{Bench, PAGE, START_MS, client_id, entry, group, pair, text, user};
+use crate::kit::{Bench, Engine, PAGE, START_MS, client_id, entry, group, pair, text, user};
 
 const USERS: [&str; 4] = ["alice", "bob", "carol", "dave"];
 
@@ -412,8 +412,8 @@ async fn check_list(bench: &Bench, model: &Model, id: &UserId) {
     }
 }
 
-async fn run(steps: Vec<Step>) {
-    let mut bench = Bench::with_users(&USERS).await;
+async fn run(engine: Engine, steps: Vec<Step>) {
+    let mut bench = Bench::with_users(engine, &USERS).await;
     let mut model = Model::default();
     let mut history: Vec<NewEntry> = Vec::new();
     let founding = Content::GroupCreated {
@@ -463,12 +463,28 @@ async fn run(steps: Vec<Step>) {
     check_reads(&bench.reopened().await, &model).await;
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+/// As often as the engine's speed allows.
+fn check(engine: Engine, cases: u32) {
+    let config = ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    proptest!(config, |(steps in prop::collection::vec(step(), 1..24))| {
+        runtime.block_on(run(engine, steps));
+    });
+}
 
-    #[test]
-    fn the_store_does_what_the_model_does(steps in prop::collection::vec(step(), 1..24)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(run(steps));
-    }
+#[test]
+fn sqlite_does_what_the_model_does() {
+    check(Engine::Sqlite, 96);
+}
+
+#[test]
+fn mysql_does_what_the_model_does() {
+    check(Engine::Mysql, 8);
 }

@@ -5,7 +5,7 @@ use sluice_store::{
     Content, ConversationRow, Cursor, CursorAdvance, CursorKind, PageLimit, Range, Store,
 };
 
-use crate::kit::{Bench, PAGE, entry, group, pair, say, seqs, user};
+use crate::kit::{Bench, Engine, PAGE, entry, group, pair, say, seqs, user};
 
 fn advance(name: &str, conversation: &str, kind: CursorKind, seq: u64) -> CursorAdvance {
     CursorAdvance {
@@ -28,9 +28,8 @@ async fn unread(bench: &Bench, name: &str) -> Vec<u64> {
     rows.iter().map(|row| row.unread).collect()
 }
 
-#[tokio::test]
-async fn pages_are_cut_by_entries_and_by_bytes() {
-    let bench = Bench::with_users(&["alice", "bob"]).await;
+pub(crate) async fn pages_are_cut_by_entries_and_by_bytes(engine: Engine) {
+    let bench = Bench::with_users(engine, &["alice", "bob"]).await;
     let conversation = pair("alice", "bob");
     let long = "x".repeat(10_000);
     let entries = (0..10).map(|_| say(&conversation, "alice", &long));
@@ -102,9 +101,8 @@ async fn pages_are_cut_by_entries_and_by_bytes() {
     assert_eq!(inbox("nobody", 0, PAGE).await.inbox_seq, UserSeq(0));
 }
 
-#[tokio::test]
-async fn unread_counts_messages_of_others_above_the_read_cursor() {
-    let bench = Bench::with_users(&["alice", "bob", "carol"]).await;
+pub(crate) async fn unread_counts_messages_of_others_above_the_read_cursor(engine: Engine) {
+    let bench = Bench::with_users(engine, &["alice", "bob", "carol"]).await;
     let id = pair("alice", "bob");
     bench
         .commit(vec![
@@ -168,9 +166,8 @@ async fn unread_counts_messages_of_others_above_the_read_cursor() {
     assert_eq!(unread(&bench, "carol").await, [1]);
 }
 
-#[tokio::test]
-async fn cursors_only_rise() {
-    let bench = Bench::with_users(&["alice", "bob", "carol"]).await;
+pub(crate) async fn cursors_only_rise(engine: Engine) {
+    let bench = Bench::with_users(engine, &["alice", "bob", "carol"]).await;
     let id = pair("alice", "bob");
     bench
         .commit((0..5).map(|_| say(&id, "alice", "x")).collect())
@@ -200,9 +197,8 @@ async fn cursors_only_rise() {
     );
 }
 
-#[tokio::test]
-async fn the_list_is_newest_first_and_paged() {
-    let bench = Bench::with_users(&["alice", "bob", "carol", "dave"]).await;
+pub(crate) async fn the_list_is_newest_first_and_paged(engine: Engine) {
+    let bench = Bench::with_users(engine, &["alice", "bob", "carol", "dave"]).await;
     let founding = Content::GroupCreated {
         name: "tea".to_owned(),
         members: vec![user("alice")],

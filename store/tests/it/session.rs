@@ -1,11 +1,9 @@
 //! Sessions: tokens, resume tokens, devices.
 
 use sluice_protocol::{DeviceId, UserSeq};
-use sluice_store::{
-    SessionOpening, SessionOutcome, SessionProof, SessionRefusal, Store, UserStatus,
-};
+use sluice_store::{SessionOpening, SessionOutcome, SessionProof, SessionRefusal, UserStatus};
 
-use crate::kit::{Bench, START_MS, pair, say, user};
+use crate::kit::{Bench, Engine, START_MS, pair, say, user};
 
 const END_MS: u64 = START_MS + 1_000;
 
@@ -44,9 +42,8 @@ async fn open(bench: &Bench, opening: SessionOpening) -> Result<u64, SessionRefu
     }
 }
 
-#[tokio::test]
-async fn a_resume_token_opens_one_session_on_its_device() {
-    let bench = Bench::with_users(&["alice", "bob"]).await;
+pub(crate) async fn a_resume_token_opens_one_session_on_its_device(engine: Engine) {
+    let bench = Bench::with_users(engine, &["alice", "bob"]).await;
     bench.stored(say(&pair("alice", "bob"), "bob", "hi")).await;
     let both = vec![
         opening("alice", "phone", token(0), 1),
@@ -104,9 +101,8 @@ async fn a_resume_token_opens_one_session_on_its_device() {
     );
 }
 
-#[tokio::test]
-async fn revocation_and_ban_close_the_door() {
-    let bench = Bench::with_users(&["alice"]).await;
+pub(crate) async fn revocation_and_ban_close_the_door(engine: Engine) {
+    let bench = Bench::with_users(engine, &["alice"]).await;
     let alice = user("alice");
     assert_eq!(
         open(&bench, opening("alice", "phone", token(0), 1)).await,
@@ -147,9 +143,8 @@ async fn revocation_and_ban_close_the_door() {
     );
 }
 
-#[tokio::test]
-async fn the_devices_longest_unused_are_forgotten() {
-    let bench = Bench::with_users(&["alice"]).await;
+pub(crate) async fn the_devices_longest_unused_are_forgotten(engine: Engine) {
+    let bench = Bench::with_users(engine, &["alice"]).await;
     for number in 0..70_u8 {
         let device = format!("device-{number}");
         open(&bench, opening("alice", &device, token(0), number))

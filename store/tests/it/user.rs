@@ -1,12 +1,11 @@
 //! Users, their status, epochs and blocks.
 
-use sluice_store::{Store, StoreError, UserStatus};
+use sluice_store::{StoreError, UserStatus};
 
-use crate::kit::{Bench, new_user, user};
+use crate::kit::{Bench, Engine, new_user, user};
 
-#[tokio::test]
-async fn users_are_kept_and_unique() {
-    let bench = Bench::with_users(&["alice"]).await;
+pub(crate) async fn users_are_kept_and_unique(engine: Engine) {
+    let bench = Bench::with_users(engine, &["alice"]).await;
     assert!(matches!(
         bench.store.create_user(new_user("alice")).await,
         Err(StoreError::UserExists(id)) if id == user("alice")
@@ -21,9 +20,8 @@ async fn users_are_kept_and_unique() {
     assert_eq!((alice.status, alice.token_epoch), (UserStatus::Normal, 0));
 }
 
-#[tokio::test]
-async fn a_ban_and_a_revocation_raise_the_epoch() {
-    let bench = Bench::with_users(&["alice"]).await;
+pub(crate) async fn a_ban_and_a_revocation_raise_the_epoch(engine: Engine) {
+    let bench = Bench::with_users(engine, &["alice"]).await;
     let alice = user("alice");
     let state = async || {
         let users = bench.store.users(std::slice::from_ref(&alice)).await;
@@ -79,9 +77,8 @@ async fn a_ban_and_a_revocation_raise_the_epoch() {
     ));
 }
 
-#[tokio::test]
-async fn blocks_stand_until_lifted() {
-    let bench = Bench::with_users(&["alice", "bob"]).await;
+pub(crate) async fn blocks_stand_until_lifted(engine: Engine) {
+    let bench = Bench::with_users(engine, &["alice", "bob"]).await;
     let (alice, bob, ghost) = (user("alice"), user("bob"), user("ghost"));
     let pairs = [
         (alice.clone(), bob.clone()),

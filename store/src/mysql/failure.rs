@@ -1,0 +1,92 @@
+//! Why a piece of work failed, and whether trying again can help.
+
+use sqlx::mysql::MySqlDatabaseError;
+
+use crate::StoreError;
+
+/// A row of this key is there already.
+const DUPLICATE_KEY: u16 = 1_062;
+/// A lock was held for too long.
+const LOCK_WAIT_TIMEOUT: u16 = 1_205;
+/// Two transactions waited for each other; this one was chosen to die.
+const DEADLOCK: u16 = 1_213;
+/// The server is going down.
+const SERVER_SHUTDOWN: u16 = 1_053;
+
+/// Why a try failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Before the commit: nothing was done.
+    Engine(sqlx::Error),
+    /// At the commit: nobody knows whether all or nothing was done.
+    Unknown(sqlx::Error),
+    /// For good.
+    Store(StoreError),
+}
+
+// === impl Failure ===
+
+impl Failure {
+    pub(super) fn may_be_tried_again(&self, repeatable: bool) -> bool {
+        match self {
+            Failure::Engine(error) => match error {
+                sqlx::Error::Io(_) => true,
+                error => matches!(
+                    number(error),
+                    Some(DUPLICATE_KEY | LOCK_WAIT_TIMEOUT | DEADLOCK | SERVER_SHUTDOWN)
+                ),
+            },
+            Failure::Unknown(_) => repeatable,
+            Failure::Store(_) => false,
+        }
+    }
+
+    /// A bounded label for metrics.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Failure::Engine(error) => match number(error) {
+                Some(DUPLICATE_KEY) => "duplicate_key",
+                Some(LOCK_WAIT_TIMEOUT) => "lock_wait",
+                Some(DEADLOCK) => "deadlock",
+                Some(_) => "server",
+                None => "connection",
+            },
+            Failure::Unknown(_) => "unknown_outcome",
+            Failure::Store(_) => "refused",
+        }
+    }
+}
+
+fn number(error: &sqlx::Error) -> Option<u16> {
+    let error = error.as_database_error()?;
+    Some(error.try_downcast_ref::<MySqlDatabaseError>()?.number())
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        Failure::Engine(error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Failure::Store(error)
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Engine(
+                error @ (sqlx::Error::ColumnDecode { .. }
+                | sqlx::Error::ColumnNotFound(_)
+                | sqlx::Error::Decode(_)),
+            ) => StoreError::Damaged(error.to_string()),
+            Failure::Engine(error) => StoreError::Unavailable(error.to_string()),
+            Failure::Unknown(error) => {
+                StoreError::Unavailable(format!("the outcome of a commit is not known: {error}"))
+            }
+            Failure::Store(error) => error,
+        }
+    }
+}

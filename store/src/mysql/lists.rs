@@ -1,0 +1,276 @@
+//! Heads and conversation lists: which conversations from the user's server,
+//! how they stand from theirs.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+};
+
+use sluice_protocol::{ConversationId, ConversationKind, Seq, UserId, UserSeq};
+use sqlx::{MySqlConnection, Row};
+
+use super::{
+    MysqlStore,
+    failure::Failure,
+    log_step::find_own,
+    members::{FindMembers, Membership},
+    pulls::{InboxEnd, entries},
+    rows::{ROWS_MAX, Second, Sql, conversation_id, push_positions},
+    servers::{Place, Work},
+};
+use crate::{ConversationRow, Heads, ListCursor, StoreError};
+
+/// A list never has more lines, whatever is asked.
+const LIST_LINES_MAX: u32 = 1_000;
+
+/// A user's groups after one, by id.
+struct Groups<'g> {
+    user: &'g UserId,
+    after: Option<&'g ConversationId>,
+    limit: u32,
+}
+
+/// All conversations of a user.
+struct Listed<'l>(&'l UserId);
+
+/// How many entries of conversations count, up to and with a seq; and how many
+/// of them are the user's own.
+struct CountOthers<'c> {
+    user: &'c UserId,
+    positions: Vec<(ConversationId, u64)>,
+}
+
+/// See [`Store::heads`](crate::Store::heads).
+pub(super) async fn heads(
+    store: &MysqlStore,
+    user: &UserId,
+    after: Option<&ConversationId>,
+    limit: u32,
+) -> Result<Heads, StoreError> {
+    let place = store.servers.of_user(user);
+    let limit = limit.min(LIST_LINES_MAX);
+    // The inbox first: a message that comes in between shows in the next pull.
+    let inbox_seq = UserSeq(store.servers.run(place, &InboxEnd(user)).await?);
+    // One more than asked for tells whether others follow.
+    let groups = Groups {
+        user,
+        after,
+        limit: limit + 1,
+    };
+    let mut ids = store.servers.run(place, &groups).await?;
+    let more = ids.len() > limit as usize;
+    ids.truncate(limit as usize);
+    let members = memberships(store, user, &ids).await?;
+    let groups = ids.into_iter().filter_map(|id| {
+        let member = members.get(&id)?;
+        Some((id, Seq(member.first), Seq(member.last)))
+    });
+    Ok(Heads {
+        inbox_seq,
+        groups: groups.collect(),
+        more,
+    })
+}
+
+/// See [`Store::conversations`](crate::Store::conversations).
+///
+/// No row is written per member per message, so the order by newest entry is
+/// made here: a page costs a look at every conversation of the user.
+pub(super) async fn conversations(
+    store: &MysqlStore,
+    user: &UserId,
+    cursor: Option<ListCursor>,
+    limit: u32,
+) -> Result<Vec<ConversationRow>, StoreError> {
+    let ids = (store.servers)
+        .run(store.servers.of_user(user), &Listed(user))
+        .await?;
+    let members = memberships(store, user, &ids).await?;
+    let mut lines: Vec<(ListCursor, Membership)> = (members.into_values())
+        .map(|member| (place_in_list(&member), member))
+        .filter(|(place, _)| cursor.is_none_or(|cursor| *place < cursor))
+        .collect();
+    lines.sort_by_key(|(place, _)| Reverse(*place));
+    lines.truncate(limit.min(LIST_LINES_MAX) as usize);
+    fill(store, user, lines).await
+}
+
+fn place_in_list(member: &Membership) -> ListCursor {
+    // FNV-1a; two conversations of one user whose last entries are of the same
+    // millisecond have the same hash in one of 2^64 cases.
+    let key = (member.conversation.as_str().bytes())
+        .fold(0xcbf2_9ce4_8422_2325_u64, |key, byte| {
+            (key ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+    ListCursor {
+        last_ms: member.last_ms,
+        key,
+    }
+}
+
+async fn fill(
+    store: &MysqlStore,
+    user: &UserId,
+    lines: Vec<(ListCursor, Membership)>,
+) -> Result<Vec<ConversationRow>, StoreError> {
+    let last = |member: &Membership| (member.conversation.clone(), member.last);
+    let read = |member: &Membership| {
+        let above = member.read.max(member.first.saturating_sub(1));
+        (member.conversation.clone(), above.min(member.last))
+    };
+    let positions: Vec<_> = lines.iter().map(|(_, member)| last(member)).collect();
+    let mut newest = entries(store, &positions).await?;
+    let both = lines.iter().flat_map(|(_, m)| [last(m), read(m)]);
+    let others = count_others(store, user, both).await?;
+    let peers = peers(store, user, &lines).await?;
+    let rows = lines.into_iter().map(|(cursor, member)| {
+        let counted = |position| others.get(&position).copied().unwrap_or(0);
+        let peer = peers.get(&member.conversation);
+        ConversationRow {
+            first_seq: Seq(member.first),
+            last_seq: Seq(member.last),
+            read_seq: Seq(member.read),
+            unread: counted(last(&member)).saturating_sub(counted(read(&member))),
+            peer_delivered_seq: Seq(peer.map_or(0, |peer| peer.delivered)),
+            peer_read_seq: Seq(peer.map_or(0, |peer| peer.read)),
+            last_entry: newest.remove(&last(&member)),
+            cursor,
+            conversation: member.conversation,
+            name: member.name,
+        }
+    });
+    Ok(rows.collect())
+}
+
+/// The other parties of private conversations.
+async fn peers(
+    store: &MysqlStore,
+    user: &UserId,
+    lines: &[(ListCursor, Membership)],
+) -> Result<HashMap<ConversationId, Membership>, StoreError> {
+    let keys = lines.iter().filter_map(|(_, member)| {
+        let peer = match member.conversation.kind() {
+            ConversationKind::Group(_) => return None,
+            ConversationKind::Private(first, second) if first == *user => second,
+            ConversationKind::Private(first, _) => first,
+        };
+        Some((member.conversation.clone(), peer))
+    });
+    find_members(store, keys).await
+}
+
+async fn memberships(
+    store: &MysqlStore,
+    user: &UserId,
+    ids: &[ConversationId],
+) -> Result<HashMap<ConversationId, Membership>, StoreError> {
+    find_members(store, ids.iter().map(|id| (id.clone(), user.clone()))).await
+}
+
+async fn find_members(
+    store: &MysqlStore,
+    keys: impl Iterator<Item = (ConversationId, UserId)>,
+) -> Result<HashMap<ConversationId, Membership>, StoreError> {
+    let mut by_place: BTreeMap<Place, Vec<(ConversationId, UserId)>> = BTreeMap::new();
+    for key in keys {
+        let place = store.servers.of_conversation(&key.0);
+        by_place.entry(place).or_default().push(key);
+    }
+    let mut members = HashMap::new();
+    for (place, keys) in by_place {
+        let found = store.servers.run(place, &FindMembers(keys)).await?;
+        members.extend(found.into_iter().map(|m| (m.conversation.clone(), m)));
+    }
+    Ok(members)
+}
+
+async fn count_others(
+    store: &MysqlStore,
+    user: &UserId,
+    positions: impl Iterator<Item = (ConversationId, u64)>,
+) -> Result<HashMap<(ConversationId, u64), u64>, StoreError> {
+    let mut by_place: BTreeMap<Place, Vec<(ConversationId, u64)>> = BTreeMap::new();
+    for position in positions {
+        let place = store.servers.of_conversation(&position.0);
+        by_place.entry(place).or_default().push(position);
+    }
+    let mut counted = HashMap::new();
+    for (place, positions) in by_place {
+        let count = CountOthers { user, positions };
+        counted.extend(store.servers.run(place, &count).await?);
+    }
+    Ok(counted)
+}
+
+impl Work for Groups<'_> {
+    type Answer = Vec<ConversationId>;
+    const REPEATABLE: bool = true;
+
+    async fn run(
+        &self,
+        connection: &mut MySqlConnection,
+        _: u32,
+    ) -> Result<Vec<ConversationId>, Failure> {
+        let after = self.after.map_or("", ConversationId::as_str);
+        let rows = sqlx::query(
+            "SELECT conversation FROM user_conversation_list
+             WHERE user = ? AND is_group = 1 AND conversation > ? ORDER BY conversation LIMIT ?",
+        )
+        .bind(self.user.as_str().as_bytes())
+        .bind(after.as_bytes())
+        .bind(self.limit)
+        .fetch_all(connection)
+        .await?;
+        let ids = rows.iter().map(|row| conversation_id(row, 0));
+        Ok(ids.collect::<Result<_, _>>()?)
+    }
+}
+
+impl Work for Listed<'_> {
+    type Answer = Vec<ConversationId>;
+    const REPEATABLE: bool = true;
+
+    async fn run(
+        &self,
+        connection: &mut MySqlConnection,
+        _: u32,
+    ) -> Result<Vec<ConversationId>, Failure> {
+        let rows = sqlx::query("SELECT conversation FROM user_conversation_list WHERE user = ?")
+            .bind(self.0.as_str().as_bytes())
+            .fetch_all(connection)
+            .await?;
+        let ids = rows.iter().map(|row| conversation_id(row, 0));
+        Ok(ids.collect::<Result<_, _>>()?)
+    }
+}
+
+impl Work for CountOthers<'_> {
+    type Answer = Vec<((ConversationId, u64), u64)>;
+    const REPEATABLE: bool = true;
+
+    async fn run(&self, connection: &mut MySqlConnection, _: u32) -> Result<Self::Answer, Failure> {
+        let groups = self.positions.iter().filter(|(id, _)| id.is_group());
+        let groups: Vec<_> = groups.map(|(id, seq)| (id, self.user, *seq)).collect();
+        let own: HashMap<_, _> = (find_own(connection, &groups).await?.into_iter())
+            .map(|(id, _, seq, own)| ((id, seq), own))
+            .collect();
+        let mut counted = Vec::with_capacity(self.positions.len());
+        for positions in self.positions.chunks(ROWS_MAX) {
+            let mut sql =
+                Sql::new("SELECT conversation, seq, counting, counting_first FROM message WHERE");
+            let positions = positions.iter().map(|(id, seq)| (id, Second::Seq(*seq)));
+            push_positions(&mut sql, "conversation", "seq", positions);
+            for row in sql.build().fetch_all(&mut *connection).await? {
+                let position = (conversation_id(&row, 0)?, row.try_get(1)?);
+                let (all, by_first): (u64, u64) = (row.try_get(2)?, row.try_get(3)?);
+                let own = match position.0.kind() {
+                    ConversationKind::Group(_) => own.get(&position).copied().unwrap_or(0),
+                    ConversationKind::Private(first, _) if first == *self.user => by_first,
+                    ConversationKind::Private(..) => all.saturating_sub(by_first),
+                };
+                counted.push((position, all.saturating_sub(own)));
+            }
+        }
+        Ok(counted)
+    }
+}

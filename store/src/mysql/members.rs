@@ -1,0 +1,125 @@
+//! Who is in a conversation, as reads see it.
+
+use std::collections::BTreeMap;
+
+use sluice_protocol::{ConversationId, Seq, UserId, packet::MemberRole};
+use sqlx::{MySqlConnection, Row};
+
+use super::{
+    failure::Failure,
+    rows::{
+        ROWS_MAX, Second, Sql, conversation_id, damaged, push_list, push_positions, text, user_id,
+    },
+    servers::Work,
+};
+use crate::{Conversation, Member};
+
+/// A user's place in a conversation.
+#[derive(Debug, Clone)]
+pub(super) struct Membership {
+    pub(super) conversation: ConversationId,
+    pub(super) user: UserId,
+    /// What the user may see: from here …
+    pub(super) first: u64,
+    /// … to here.
+    pub(super) last: u64,
+    /// The time of the last entry to be seen.
+    pub(super) last_ms: u64,
+    pub(super) role: u8,
+    pub(super) delivered: u64,
+    pub(super) read: u64,
+    pub(super) name: String,
+}
+
+/// The places of users in conversations, in any order; who never was in one has none.
+pub(super) struct FindMembers(pub(super) Vec<(ConversationId, UserId)>);
+
+/// Conversations of one server with their members, in any order.
+pub(super) struct FindConversations(pub(super) Vec<ConversationId>);
+
+impl Work for FindMembers {
+    type Answer = Vec<Membership>;
+    const REPEATABLE: bool = true;
+
+    async fn run(
+        &self,
+        connection: &mut MySqlConnection,
+        _: u32,
+    ) -> Result<Vec<Membership>, Failure> {
+        let keys: Vec<_> = self.0.iter().map(|(id, user)| (id, user)).collect();
+        find_members(connection, &keys).await
+    }
+}
+
+pub(super) async fn find_members(
+    connection: &mut MySqlConnection,
+    keys: &[(&ConversationId, &UserId)],
+) -> Result<Vec<Membership>, Failure> {
+    let mut members = Vec::with_capacity(keys.len());
+    for keys in keys.chunks(ROWS_MAX) {
+        let mut sql = Sql::new(
+            "SELECT m.conversation, m.user, m.first_seq, COALESCE(m.last_seq, c.max_seq),
+                    COALESCE(m.last_ms, c.last_ms), m.role, m.delivered_seq, m.read_seq, c.name
+             FROM member m JOIN conversation c ON c.conversation_id = m.conversation WHERE",
+        );
+        let keys = keys.iter().map(|(id, user)| (*id, Second::User(user)));
+        push_positions(&mut sql, "m.conversation", "m.user", keys);
+        for row in sql.build().fetch_all(&mut *connection).await? {
+            members.push(Membership {
+                conversation: conversation_id(&row, 0)?,
+                user: user_id(&row, 1)?,
+                first: row.try_get(2)?,
+                last: row.try_get(3)?,
+                last_ms: row.try_get(4)?,
+                role: row.try_get(5)?,
+                delivered: row.try_get(6)?,
+                read: row.try_get(7)?,
+                name: text(&row, 8)?,
+            });
+        }
+    }
+    Ok(members)
+}
+
+impl Work for FindConversations {
+    type Answer = Vec<Conversation>;
+    const REPEATABLE: bool = true;
+
+    async fn run(
+        &self,
+        connection: &mut MySqlConnection,
+        _: u32,
+    ) -> Result<Vec<Conversation>, Failure> {
+        let mut found = BTreeMap::new();
+        for ids in self.0.chunks(ROWS_MAX) {
+            let mut sql = Sql::new(
+                "SELECT c.conversation_id, c.name, c.max_seq, m.user, m.role, m.first_seq
+                 FROM conversation c LEFT JOIN member m
+                   ON m.conversation = c.conversation_id AND m.last_seq IS NULL
+                 WHERE c.conversation_id IN (",
+            );
+            push_list(&mut sql, ids.iter().map(|id| id.as_str().as_bytes()));
+            sql.push(") ORDER BY c.conversation_id, m.first_seq, m.role DESC, m.user");
+            for row in sql.build().fetch_all(&mut *connection).await? {
+                let id = conversation_id(&row, 0)?;
+                let (name, max_seq) = (text(&row, 1)?, Seq(row.try_get(2)?));
+                let conversation = found.entry(id.clone()).or_insert_with(|| Conversation {
+                    id,
+                    name,
+                    max_seq,
+                    members: Vec::new(),
+                });
+                if row.try_get::<Option<Vec<u8>>, _>(3)?.is_none() {
+                    continue;
+                }
+                conversation.members.push(Member {
+                    user: user_id(&row, 3)?,
+                    role: MemberRole::try_from(i32::from(row.try_get::<u8, _>(4)?))
+                        .map_err(|_| damaged("an unknown role"))?,
+                    first_seq: Seq(row.try_get(5)?),
+                });
+            }
+        }
+        Ok(found.into_values().collect())
+    }
+}

@@ -1,0 +1,132 @@
+//! What an entry does to its conversation beside lengthening the log: who is in
+//! it, as what, under which name, and which message is recalled.
+
+use sluice_protocol::{Seq, UserId, packet::MemberRole};
+use sqlx::MySqlConnection;
+
+use super::{
+    failure::Failure,
+    rows::{ROWS_MAX, Sql},
+};
+use crate::NewEntry;
+
+/// A checked effect; applying it cannot be refused any more.
+pub(super) enum Effect<'e> {
+    None,
+    Found {
+        name: &'e str,
+        members: &'e [UserId],
+    },
+    /// A private conversation's first entry.
+    Pair([UserId; 2]),
+    Rename(&'e str),
+    Join(&'e [UserId]),
+    Leave(&'e UserId),
+    SetRole(&'e UserId, MemberRole),
+    Recall(Seq),
+}
+
+// === impl Effect ===
+
+impl Effect<'_> {
+    /// Applies it as of the entry at `seq`.
+    pub(super) async fn apply(
+        &self,
+        connection: &mut MySqlConnection,
+        entry: &NewEntry,
+        seq: u64,
+    ) -> Result<(), Failure> {
+        let conversation = entry.conversation.as_str().as_bytes();
+        match self {
+            Effect::None => {}
+            Effect::Found { name, members } => {
+                rename(connection, conversation, name).await?;
+                // The owner first: named again among the members, it stays the owner.
+                let owner = std::slice::from_ref(&entry.sender);
+                join(connection, conversation, owner, MemberRole::Owner, seq).await?;
+                join(connection, conversation, members, MemberRole::Member, seq).await?;
+            }
+            Effect::Pair(parties) => {
+                join(connection, conversation, parties, MemberRole::Member, seq).await?;
+            }
+            Effect::Rename(name) => rename(connection, conversation, name).await?,
+            Effect::Join(users) => {
+                join(connection, conversation, users, MemberRole::Member, seq).await?;
+            }
+            Effect::Leave(user) => {
+                sqlx::query(
+                    "UPDATE member SET last_seq = ?, last_ms = ?
+                     WHERE conversation = ? AND user = ? AND last_seq IS NULL",
+                )
+                .bind(seq)
+                .bind(entry.server_time_ms)
+                .bind(conversation)
+                .bind(user.as_str().as_bytes())
+                .execute(connection)
+                .await?;
+            }
+            Effect::SetRole(user, role) => {
+                sqlx::query(
+                    "UPDATE member SET role = ?
+                     WHERE conversation = ? AND user = ? AND last_seq IS NULL",
+                )
+                .bind(*role as i32)
+                .bind(conversation)
+                .bind(user.as_str().as_bytes())
+                .execute(connection)
+                .await?;
+            }
+            Effect::Recall(target) => {
+                sqlx::query(
+                    "UPDATE message SET recalled = 1, body = ''
+                     WHERE conversation = ? AND seq = ?",
+                )
+                .bind(conversation)
+                .bind(target.0)
+                .execute(connection)
+                .await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn rename(
+    connection: &mut MySqlConnection,
+    conversation: &[u8],
+    name: &str,
+) -> Result<(), Failure> {
+    sqlx::query("UPDATE conversation SET name = ? WHERE conversation_id = ?")
+        .bind(name.as_bytes())
+        .bind(conversation)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Who is in already stays as they are; who left before begins anew.
+async fn join(
+    connection: &mut MySqlConnection,
+    conversation: &[u8],
+    users: &[UserId],
+    role: MemberRole,
+    seq: u64,
+) -> Result<(), Failure> {
+    for users in users.chunks(ROWS_MAX) {
+        let mut sql = Sql::new("INSERT INTO member (conversation, user, first_seq, role) ");
+        sql.push_values(users, |mut row, user| {
+            row.push_bind(conversation);
+            row.push_bind(user.as_str().as_bytes());
+            row.push_bind(seq).push_bind(role as i32);
+        });
+        // Assigned from left to right, so what is asked about goes last.
+        sql.push(
+            " ON DUPLICATE KEY UPDATE
+                first_seq = IF(last_seq IS NULL, first_seq, VALUES(first_seq)),
+                role = IF(last_seq IS NULL, role, VALUES(role)),
+                last_ms = NULL, last_seq = NULL",
+        );
+        sql.build().execute(&mut *connection).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,357 @@
+//! The store on servers that speak MySQL's protocol: MariaDB, MySQL, TiDB.
+//!
+//! Conversations and users are spread by a hash of their ids over logical
+//! shards, and those over servers by the configuration ([`servers`]). The road
+//! of a batch: [`commit`] → [`log_step`] with the conversations (and
+//! [`membership`]) → [`inbox_step`] with the users. Reads go to [`pulls`] and
+//! [`lists`], which put together what lies apart. The tables are in
+//! `migrations/mysql/`.
+//!
+//! The SQL is that of MariaDB 10.11 and MySQL 8: no RETURNING, and `VALUES()`
+//! in upserts. Connections aren't encrypted: keep the servers in a private network.
+
+mod commit;
+mod config;
+mod cursors;
+mod failure;
+mod fence;
+mod inbox_step;
+mod lists;
+mod log_step;
+mod members;
+mod membership;
+mod months;
+mod pulls;
+mod rows;
+mod schema;
+mod sent;
+mod servers;
+mod sessions;
+mod users;
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use sluice_protocol::{
+    ClientMsgId, ConversationId, DeviceId, Incarnation, LayoutEpoch, Partition, PartitionEpoch,
+    Seq, UserId, UserSeq, WorkerId,
+};
+use tokio::task::JoinHandle;
+
+pub use config::{MysqlConfig, MysqlServer};
+
+use self::servers::{Place, Servers};
+use crate::{
+    Commit, Conversation, ConversationPage, ConversationRow, CursorAdvance, Heads, InboxPage,
+    ListCursor, NewUser, Outcome, PageLimit, Range, SessionOpening, SessionOutcome, Store,
+    StoreError, Stored, StoredEntry, User, UserStatus,
+};
+
+/// How often worker ids are renewed; a tenth of what they stand without.
+const RENEW_EVERY: Duration = Duration::from_secs(60);
+
+/// A [`Store`] on one or several servers, for any number of processes.
+#[derive(Debug)]
+pub struct MysqlStore {
+    servers: Arc<Servers>,
+    known_users: Mutex<HashSet<UserId>>,
+    known_users_max: usize,
+    /// Names this process in the table of worker ids.
+    holder: u64,
+    renewal: Mutex<Option<JoinHandle<()>>>,
+}
+
+// === impl MysqlStore ===
+
+impl MysqlStore {
+    /// Connects to all servers and makes or checks their tables.
+    ///
+    /// # Errors
+    /// [`StoreError::BadConfig`], [`StoreError::NewerSchema`], and
+    /// [`StoreError::Unavailable`] when a server cannot be reached.
+    pub async fn connect(config: &MysqlConfig) -> Result<Self, StoreError> {
+        let servers = Servers::new(config)?;
+        schema::migrate(&servers, config.shards).await?;
+        Ok(Self {
+            servers: Arc::new(servers),
+            known_users: Mutex::new(HashSet::new()),
+            known_users_max: config.known_users_max,
+            // Keyed at random: no other process has it.
+            holder: RandomState::new().hash_one(std::process::id()),
+            renewal: Mutex::new(None),
+        })
+    }
+
+    /// Keeps this process's worker ids from now on.
+    fn renew_worker_ids(&self) {
+        let mut renewal = self.renewal.lock();
+        if renewal.is_some() {
+            return;
+        }
+        let (servers, holder) = (Arc::clone(&self.servers), self.holder);
+        *renewal = Some(tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(RENEW_EVERY).await;
+                let renew = fence::RenewWorkerIds { holder };
+                if let Err(error) = servers.run(servers.home(), &renew).await {
+                    tracing::warn!(%error, "worker ids could not be renewed");
+                }
+            }
+        }));
+    }
+
+    /// Things by the server that they are on, with their places in the request.
+    fn by_place<'t, T>(
+        &self,
+        things: &'t [T],
+        place: impl Fn(&T) -> Place,
+    ) -> BTreeMap<Place, Vec<(usize, &'t T)>> {
+        let mut by_place: BTreeMap<Place, Vec<(usize, &T)>> = BTreeMap::new();
+        for (at, thing) in things.iter().enumerate() {
+            by_place.entry(place(thing)).or_default().push((at, thing));
+        }
+        by_place
+    }
+
+    async fn check_user(&self, user: &UserId) -> Result<(), StoreError> {
+        match self.users(std::slice::from_ref(user)).await?.pop() {
+            Some(Some(_)) => Ok(()),
+            _ => Err(StoreError::UnknownUser(user.clone())),
+        }
+    }
+}
+
+impl Drop for MysqlStore {
+    fn drop(&mut self) {
+        if let Some(renewal) = self.renewal.lock().take() {
+            renewal.abort();
+        }
+    }
+}
+
+#[async_trait]
+impl Store for MysqlStore {
+    async fn open_layout(&self, partitions: u16) -> Result<LayoutEpoch, StoreError> {
+        let open = fence::OpenLayout { partitions };
+        self.servers.transact(self.servers.home(), &open).await
+    }
+
+    async fn issue_incarnation(&self) -> Result<Incarnation, StoreError> {
+        let issue = fence::IssueIncarnation;
+        self.servers.transact(self.servers.home(), &issue).await
+    }
+
+    async fn issue_worker_id(&self) -> Result<WorkerId, StoreError> {
+        let issue = fence::IssueWorkerId {
+            holder: self.holder,
+        };
+        let id = self.servers.transact(self.servers.home(), &issue).await?;
+        self.renew_worker_ids();
+        Ok(id)
+    }
+
+    async fn newest_message_id(&self) -> Result<u64, StoreError> {
+        fence::newest_message_id(&self.servers).await
+    }
+
+    async fn take_partition(&self, partition: Partition) -> Result<PartitionEpoch, StoreError> {
+        fence::take_partition(&self.servers, partition).await
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<Vec<Outcome>, StoreError> {
+        commit::commit(self, &commit).await
+    }
+
+    async fn first_answers(
+        &self,
+        sent: &[(ConversationId, UserId, ClientMsgId)],
+    ) -> Result<Vec<Option<Stored>>, StoreError> {
+        sent::first_answers(self, sent).await
+    }
+
+    async fn advance_cursors(
+        &self,
+        advances: Vec<CursorAdvance>,
+    ) -> Result<Vec<Option<Seq>>, StoreError> {
+        let mut risen = vec![None; advances.len()];
+        let place = |wish: &CursorAdvance| self.servers.of_conversation(&wish.cursor.conversation);
+        for (place, part) in self.by_place(&advances, place) {
+            let (places, wishes): (Vec<_>, Vec<_>) = part.into_iter().unzip();
+            let advance = cursors::AdvanceCursors(wishes);
+            let answers = self.servers.transact(place, &advance).await?;
+            for (at, answer) in places.into_iter().zip(answers) {
+                risen[at] = answer;
+            }
+        }
+        Ok(risen)
+    }
+
+    async fn entries(
+        &self,
+        positions: &[(ConversationId, Seq)],
+    ) -> Result<Vec<Option<StoredEntry>>, StoreError> {
+        let positions: Vec<_> = (positions.iter())
+            .map(|(id, seq)| (id.clone(), seq.0))
+            .collect();
+        let found = pulls::entries(self, &positions).await?;
+        Ok((positions.iter())
+            .map(|position| found.get(position).cloned())
+            .collect())
+    }
+
+    async fn inbox(
+        &self,
+        user: &UserId,
+        after: UserSeq,
+        limit: PageLimit,
+    ) -> Result<InboxPage, StoreError> {
+        pulls::inbox(self, user, after, limit).await
+    }
+
+    async fn conversation_log(
+        &self,
+        user: &UserId,
+        conversation: &ConversationId,
+        range: Range,
+        limit: PageLimit,
+    ) -> Result<Option<ConversationPage>, StoreError> {
+        let log = pulls::ConversationLog {
+            user,
+            conversation,
+            range,
+            limit,
+        };
+        let place = self.servers.of_conversation(conversation);
+        self.servers.run(place, &log).await
+    }
+
+    async fn heads(
+        &self,
+        user: &UserId,
+        after: Option<&ConversationId>,
+        limit: u32,
+    ) -> Result<Heads, StoreError> {
+        lists::heads(self, user, after, limit).await
+    }
+
+    async fn conversations(
+        &self,
+        user: &UserId,
+        cursor: Option<ListCursor>,
+        limit: u32,
+    ) -> Result<Vec<ConversationRow>, StoreError> {
+        lists::conversations(self, user, cursor, limit).await
+    }
+
+    async fn conversation_members(
+        &self,
+        conversations: &[ConversationId],
+    ) -> Result<Vec<Option<Conversation>>, StoreError> {
+        let mut found = HashMap::new();
+        let place = |id: &ConversationId| self.servers.of_conversation(id);
+        for (place, part) in self.by_place(conversations, place) {
+            let ids = part.into_iter().map(|(_, id)| id.clone()).collect();
+            let members = self
+                .servers
+                .run(place, &members::FindConversations(ids))
+                .await?;
+            found.extend(members.into_iter().map(|c| (c.id.clone(), c)));
+        }
+        Ok((conversations.iter())
+            .map(|id| found.get(id).cloned())
+            .collect())
+    }
+
+    async fn create_user(&self, user: NewUser) -> Result<(), StoreError> {
+        let place = self.servers.of_user(&user.id);
+        self.servers.transact(place, &users::CreateUser(user)).await
+    }
+
+    async fn users(&self, ids: &[UserId]) -> Result<Vec<Option<User>>, StoreError> {
+        let mut found = HashMap::new();
+        for (place, part) in self.by_place(ids, |id| self.servers.of_user(id)) {
+            let ids = part.into_iter().map(|(_, id)| id.clone()).collect();
+            let users = self.servers.run(place, &users::FindUsers(ids)).await?;
+            found.extend(users.into_iter().map(|user| (user.id.clone(), user)));
+        }
+        Ok(ids.iter().map(|id| found.get(id).cloned()).collect())
+    }
+
+    async fn set_status(&self, user: &UserId, status: UserStatus) -> Result<bool, StoreError> {
+        let place = self.servers.of_user(user);
+        let user = user.clone();
+        self.servers
+            .transact(place, &users::SetStatus { user, status })
+            .await
+    }
+
+    async fn revoke_tokens(
+        &self,
+        user: &UserId,
+        new_password_hash: Option<String>,
+    ) -> Result<u64, StoreError> {
+        let revoke = users::RevokeTokens {
+            user: user.clone(),
+            new_password_hash,
+        };
+        let place = self.servers.of_user(user);
+        self.servers.transact(place, &revoke).await
+    }
+
+    async fn set_block(
+        &self,
+        blocker: &UserId,
+        blocked: &UserId,
+        on: bool,
+    ) -> Result<(), StoreError> {
+        self.check_user(blocker).await?;
+        self.check_user(blocked).await?;
+        let set = users::SetBlock {
+            blocker: blocker.clone(),
+            blocked: blocked.clone(),
+            on,
+        };
+        let place = self.servers.of_user(blocker);
+        self.servers.transact(place, &set).await
+    }
+
+    async fn blocks(&self, pairs: &[(UserId, UserId)]) -> Result<Vec<bool>, StoreError> {
+        let mut blocks = HashSet::new();
+        for (place, part) in self.by_place(pairs, |pair| self.servers.of_user(&pair.0)) {
+            let pairs = part.into_iter().map(|(_, pair)| pair.clone()).collect();
+            blocks.extend(self.servers.run(place, &users::FindBlocks(pairs)).await?);
+        }
+        Ok(pairs.iter().map(|pair| blocks.contains(pair)).collect())
+    }
+
+    async fn open_sessions(
+        &self,
+        openings: Vec<SessionOpening>,
+    ) -> Result<Vec<SessionOutcome>, StoreError> {
+        let mut outcomes = vec![None; openings.len()];
+        let place = |opening: &SessionOpening| self.servers.of_user(&opening.user);
+        for (place, part) in self.by_place(&openings, place) {
+            let (places, openings): (Vec<_>, Vec<_>) = part.into_iter().unzip();
+            let open = sessions::OpenSessions(openings);
+            let answers = self.servers.transact(place, &open).await?;
+            for (at, answer) in places.into_iter().zip(answers) {
+                outcomes[at] = Some(answer);
+            }
+        }
+        Ok(outcomes.into_iter().flatten().collect())
+    }
+
+    async fn forget_device(&self, user: &UserId, device: &DeviceId) -> Result<(), StoreError> {
+        let place = self.servers.of_user(user);
+        let (user, device) = (user.clone(), device.clone());
+        self.servers
+            .transact(place, &sessions::ForgetDevice { user, device })
+            .await
+    }
+}

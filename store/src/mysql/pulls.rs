@@ -1,0 +1,240 @@
+//! Stretches of inboxes and logs.
+
+use std::collections::{BTreeMap, HashMap};
+
+use sluice_protocol::{ConversationId, Seq, UserId, UserSeq};
+use sqlx::{MySqlConnection, Row};
+
+use super::{
+    MysqlStore,
+    failure::Failure,
+    members::find_members,
+    rows::{ENTRY_COLUMNS, ROWS_MAX, Second, Sql, conversation_id, push_positions, stored_entry},
+    servers::{Place, Work},
+};
+use crate::{ConversationPage, InboxPage, PageLimit, Range, StoreError, StoredEntry, page::Budget};
+
+/// Entries by position, all of one server.
+pub(super) struct Entries(pub(super) Vec<(ConversationId, u64)>);
+
+/// See [`Store::conversation_log`](crate::Store::conversation_log).
+pub(super) struct ConversationLog<'l> {
+    pub(super) user: &'l UserId,
+    pub(super) conversation: &'l ConversationId,
+    pub(super) range: Range,
+    pub(super) limit: PageLimit,
+}
+
+/// Positions in an inbox, and what they point to.
+struct Letters<'l> {
+    user: &'l UserId,
+    after: u64,
+    limit: u32,
+}
+
+struct LetterPage {
+    inbox_seq: u64,
+    letters: Vec<(u64, (ConversationId, u64))>,
+}
+
+/// Where an inbox ends; 0 for nobody's.
+pub(super) struct InboxEnd<'u>(pub(super) &'u UserId);
+
+/// See [`Store::inbox`](crate::Store::inbox). A page of positions from the
+/// user's server, then the entries from theirs.
+pub(super) async fn inbox(
+    store: &MysqlStore,
+    user: &UserId,
+    after: UserSeq,
+    limit: PageLimit,
+) -> Result<InboxPage, StoreError> {
+    let mut budget = Budget::new(limit);
+    let letters = Letters {
+        user,
+        after: after.0,
+        limit: budget.entries,
+    };
+    let found = store
+        .servers
+        .run(store.servers.of_user(user), &letters)
+        .await?;
+    let mut page = InboxPage {
+        entries: Vec::new(),
+        inbox_seq: UserSeq(found.inbox_seq),
+        more: false,
+    };
+    // In pieces: the bytes may be used up long before the entries are.
+    'page: for letters in found.letters.chunks(ROWS_MAX) {
+        let positions: Vec<_> = letters
+            .iter()
+            .map(|(_, position)| position.clone())
+            .collect();
+        let mut entries = entries(store, &positions).await?;
+        for (user_seq, position) in letters {
+            let entry = entries.remove(position).ok_or_else(|| {
+                StoreError::Damaged(format!("an inbox without {} {}", position.0, position.1))
+            })?;
+            if !budget.take(&entry) {
+                break 'page;
+            }
+            page.entries.push((UserSeq(*user_seq), entry));
+        }
+    }
+    let reached = page.entries.last().map_or(after, |(seq, _)| *seq);
+    page.more = reached < page.inbox_seq;
+    Ok(page)
+}
+
+/// Entries by position, from all servers.
+pub(super) async fn entries(
+    store: &MysqlStore,
+    positions: &[(ConversationId, u64)],
+) -> Result<HashMap<(ConversationId, u64), StoredEntry>, StoreError> {
+    let mut by_place: BTreeMap<Place, Vec<(ConversationId, u64)>> = BTreeMap::new();
+    for position in positions {
+        let place = store.servers.of_conversation(&position.0);
+        by_place.entry(place).or_default().push(position.clone());
+    }
+    let mut found = HashMap::with_capacity(positions.len());
+    for (place, positions) in by_place {
+        found.extend(store.servers.run(place, &Entries(positions)).await?);
+    }
+    Ok(found)
+}
+
+impl Work for Entries {
+    type Answer = HashMap<(ConversationId, u64), StoredEntry>;
+    const REPEATABLE: bool = true;
+
+    async fn run(&self, connection: &mut MySqlConnection, _: u32) -> Result<Self::Answer, Failure> {
+        let mut entries = HashMap::with_capacity(self.0.len());
+        for positions in self.0.chunks(ROWS_MAX) {
+            let mut sql = Sql::new(ENTRY_COLUMNS);
+            sql.push(" WHERE");
+            let positions = positions.iter().map(|(id, seq)| (id, Second::Seq(*seq)));
+            push_positions(&mut sql, "conversation", "seq", positions);
+            for row in sql.build().fetch_all(&mut *connection).await? {
+                let entry = stored_entry(&row)?;
+                entries.insert((entry.conversation.clone(), entry.seq.0), entry);
+            }
+        }
+        Ok(entries)
+    }
+}
+
+impl Work for Letters<'_> {
+    type Answer = LetterPage;
+    const REPEATABLE: bool = true;
+
+    async fn run(
+        &self,
+        connection: &mut MySqlConnection,
+        attempt: u32,
+    ) -> Result<LetterPage, Failure> {
+        let inbox_seq = InboxEnd(self.user).run(connection, attempt).await?;
+        let rows = sqlx::query(
+            "SELECT user_seq, conversation, seq FROM user_msg_list
+             WHERE user = ? AND user_seq > ? AND user_seq <= ? ORDER BY user_seq LIMIT ?",
+        )
+        .bind(self.user.as_str().as_bytes())
+        .bind(self.after)
+        .bind(inbox_seq)
+        .bind(self.limit)
+        .fetch_all(connection)
+        .await?;
+        let letters = rows.iter().map(|row| {
+            let position = (conversation_id(row, 1)?, row.try_get(2)?);
+            Ok((row.try_get(0)?, position))
+        });
+        Ok(LetterPage {
+            inbox_seq,
+            letters: letters.collect::<Result<_, sqlx::Error>>()?,
+        })
+    }
+}
+
+impl Work for InboxEnd<'_> {
+    type Answer = u64;
+    const REPEATABLE: bool = true;
+
+    async fn run(&self, connection: &mut MySqlConnection, _: u32) -> Result<u64, Failure> {
+        let end: Option<u64> = sqlx::query_scalar("SELECT max_seq FROM inbox WHERE user = ?")
+            .bind(self.0.as_str().as_bytes())
+            .fetch_optional(connection)
+            .await?;
+        Ok(end.unwrap_or(0))
+    }
+}
+
+impl Work for ConversationLog<'_> {
+    type Answer = Option<ConversationPage>;
+    const REPEATABLE: bool = true;
+
+    async fn run(
+        &self,
+        connection: &mut MySqlConnection,
+        _: u32,
+    ) -> Result<Option<ConversationPage>, Failure> {
+        let key = [(self.conversation, self.user)];
+        let Some(view) = find_members(connection, &key).await?.pop() else {
+            return Ok(None);
+        };
+        let (entries, more) = match self.range {
+            Range::After(after) => {
+                let after = after.0.max(view.first.saturating_sub(1));
+                let (from, to) = (after.saturating_add(1), view.last);
+                let entries = self.page(connection, from, to, "").await?;
+                let reached = entries.last().map_or(after, |entry| entry.seq.0);
+                (entries, reached < view.last)
+            }
+            Range::Before(before) => {
+                let end = view.last.saturating_add(1);
+                let before = match before.0 {
+                    0 => end,
+                    before => before.min(end),
+                };
+                let to = before.saturating_sub(1);
+                let mut entries = self.page(connection, view.first, to, " DESC").await?;
+                entries.reverse();
+                let reached = entries.first().map_or(before, |entry| entry.seq.0);
+                (entries, reached > view.first)
+            }
+        };
+        Ok(Some(ConversationPage {
+            entries,
+            first_seq: Seq(view.first),
+            last_seq: Seq(view.last),
+            more,
+        }))
+    }
+}
+
+// === impl ConversationLog ===
+
+impl ConversationLog<'_> {
+    async fn page(
+        &self,
+        connection: &mut MySqlConnection,
+        from: u64,
+        to: u64,
+        direction: &str,
+    ) -> Result<Vec<StoredEntry>, Failure> {
+        let mut budget = Budget::new(self.limit);
+        let mut sql = Sql::new(ENTRY_COLUMNS);
+        sql.push(" WHERE conversation = ");
+        sql.push_bind(self.conversation.as_str().as_bytes());
+        sql.push(" AND seq >= ").push_bind(from);
+        sql.push(" AND seq <= ").push_bind(to);
+        sql.push(" ORDER BY seq").push(direction);
+        sql.push(" LIMIT ").push_bind(budget.entries);
+        let mut entries = Vec::new();
+        for row in sql.build().fetch_all(connection).await? {
+            let entry = stored_entry(&row)?;
+            if !budget.take(&entry) {
+                break;
+            }
+            entries.push(entry);
+        }
+        Ok(entries)
+    }
+}

@@ -1,0 +1,188 @@
+//! The servers: pools of connections, which of them holds what, and how a piece
+//! of work is run on one of them, again if need be.
+
+use std::{future::Future, str::FromStr, time::Duration};
+
+use sluice_protocol::{ConversationId, UserId, partition_of};
+use sqlx::{
+    Connection, MySqlConnection, MySqlPool,
+    mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode},
+};
+
+use super::{MysqlConfig, failure::Failure};
+use crate::StoreError;
+
+/// Statements kept prepared by a connection. Batches of all sizes make many.
+const STATEMENTS_KEPT: usize = 512;
+
+/// The first pause before another try; each one more is longer.
+const RETRY_PAUSE: Duration = Duration::from_millis(5);
+
+/// A server's place in the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Place(usize);
+
+/// Something to be done on one server.
+pub(super) trait Work: Sync {
+    /// What it finds out.
+    type Answer: Send;
+
+    /// Whether it may be done once more when nobody knows whether it was done.
+    const REPEATABLE: bool;
+
+    /// Does it. `attempt` counts from 1.
+    fn run(
+        &self,
+        connection: &mut MySqlConnection,
+        attempt: u32,
+    ) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
+}
+
+/// All servers and what lies where.
+#[derive(Debug)]
+pub(super) struct Servers {
+    pools: Vec<MySqlPool>,
+    placement: Vec<usize>,
+    attempts_max: u32,
+    request_timeout: Duration,
+}
+
+// === impl Servers ===
+
+impl Servers {
+    /// Sets the pools up; connects when they are used.
+    pub(super) fn new(config: &MysqlConfig) -> Result<Self, StoreError> {
+        let placement = config.placement()?;
+        let pools = (config.servers.iter())
+            .map(|server| pool(config, &server.url))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            pools,
+            placement,
+            attempts_max: config.attempts_max.max(1),
+            request_timeout: Duration::from_millis(config.request_timeout_ms),
+        })
+    }
+
+    /// The one that issues numbers.
+    pub(super) fn home(&self) -> Place {
+        Place(0)
+    }
+
+    /// Every one, home first.
+    pub(super) fn all(&self) -> impl Iterator<Item = Place> + use<> {
+        (0..self.pools.len()).map(Place)
+    }
+
+    /// Where a user's rows are.
+    pub(super) fn of_user(&self, user: &UserId) -> Place {
+        self.of_key(user.as_str())
+    }
+
+    /// Where a conversation's rows are.
+    pub(super) fn of_conversation(&self, conversation: &ConversationId) -> Place {
+        self.of_key(conversation.as_str())
+    }
+
+    fn of_key(&self, key: &str) -> Place {
+        // As many places as shards, of which there are at most 4,096.
+        let shard = partition_of(key.as_bytes(), self.placement.len() as u16);
+        Place(self.placement[usize::from(shard.0)])
+    }
+
+    /// Runs work as one transaction. Deadlocks, locks held too long and
+    /// connections lost before the commit are tried again; a commit whose
+    /// outcome nobody knows only if the work is repeatable.
+    pub(super) async fn transact<W: Work>(
+        &self,
+        place: Place,
+        work: &W,
+    ) -> Result<W::Answer, StoreError> {
+        self.attempt(place, work, true).await
+    }
+
+    /// Runs work each of whose statements stands alone.
+    pub(super) async fn run<W: Work>(
+        &self,
+        place: Place,
+        work: &W,
+    ) -> Result<W::Answer, StoreError> {
+        self.attempt(place, work, false).await
+    }
+
+    async fn attempt<W: Work>(
+        &self,
+        place: Place,
+        work: &W,
+        as_one: bool,
+    ) -> Result<W::Answer, StoreError> {
+        let mut number = 1;
+        loop {
+            let once = self.once(place, work, as_one, number);
+            let failure = match tokio::time::timeout(self.request_timeout, once).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(failure)) => failure,
+                Err(_) => {
+                    return Err(StoreError::Unavailable(
+                        "the server did not answer in time".to_owned(),
+                    ));
+                }
+            };
+            if number >= self.attempts_max || !failure.may_be_tried_again(W::REPEATABLE) {
+                return Err(failure.into());
+            }
+            metrics::counter!("sluice_store_retries_total", "reason" => failure.label())
+                .increment(1);
+            tokio::time::sleep(RETRY_PAUSE * number).await;
+            number += 1;
+        }
+    }
+
+    async fn once<W: Work>(
+        &self,
+        place: Place,
+        work: &W,
+        as_one: bool,
+        number: u32,
+    ) -> Result<W::Answer, Failure> {
+        let pool = &self.pools[place.0];
+        if !as_one {
+            let mut connection = pool.acquire().await?;
+            return work.run(&mut connection, number).await;
+        }
+        let mut transaction = pool.begin().await?;
+        match work.run(&mut transaction, number).await {
+            Ok(answer) => {
+                transaction.commit().await.map_err(Failure::Unknown)?;
+                Ok(answer)
+            }
+            Err(failure) => {
+                // Should the connection be gone, so is the transaction.
+                let _ = transaction.rollback().await;
+                Err(failure)
+            }
+        }
+    }
+}
+
+fn pool(config: &MysqlConfig, url: &str) -> Result<MySqlPool, StoreError> {
+    let options = MySqlConnectOptions::from_str(url)
+        .map_err(|error| StoreError::BadConfig(format!("mysql url: {error}")))?
+        .ssl_mode(MySqlSslMode::Disabled)
+        .statement_cache_capacity(STATEMENTS_KEPT);
+    let pool = MySqlPoolOptions::new()
+        .max_connections(config.connections_max.max(1))
+        .acquire_timeout(Duration::from_millis(config.acquire_timeout_ms))
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                // Rows are locked by name; gaps between them, which REPEATABLE
+                // READ locks too, would only make deadlocks.
+                sqlx::query("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+                    .execute(&mut *connection)
+                    .await?;
+                connection.ping().await
+            })
+        })
+        .connect_lazy_with(options);
+    Ok(pool)
+}
