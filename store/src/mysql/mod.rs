@@ -56,10 +56,17 @@ use crate::{
 /// How often worker ids are renewed; a tenth of what they stand without.
 const RENEW_EVERY: Duration = Duration::from_secs(60);
 
+/// Commits that may run at once in this process.
+const TURNS: usize = 64;
+
 /// A [`Store`] on one or several servers, for any number of processes.
 #[derive(Debug)]
 pub struct MysqlStore {
     servers: Arc<Servers>,
+    /// A partition's commits go one after the other, both steps of one before
+    /// the next, in the order in which they are handed in: so inboxes keep the
+    /// order of the log. Partitions share them by their number.
+    turns: Vec<tokio::sync::Mutex<()>>,
     known_users: Mutex<HashSet<UserId>>,
     known_users_max: usize,
     /// Names this process in the table of worker ids.
@@ -80,6 +87,7 @@ impl MysqlStore {
         schema::migrate(&servers, config.shards).await?;
         Ok(Self {
             servers: Arc::new(servers),
+            turns: (0..TURNS).map(|_| tokio::sync::Mutex::new(())).collect(),
             known_users: Mutex::new(HashSet::new()),
             known_users_max: config.known_users_max,
             // Keyed at random: no other process has it.
@@ -165,6 +173,8 @@ impl Store for MysqlStore {
     }
 
     async fn commit(&self, commit: Commit) -> Result<Vec<Outcome>, StoreError> {
+        let turn = usize::from(commit.partition.0) % TURNS;
+        let _turn = self.turns[turn].lock().await;
         commit::commit(self, &commit).await
     }
 

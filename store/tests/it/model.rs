@@ -13,7 +13,7 @@ use sluice_protocol::{
 };
 use sluice_store::{
     CommitRefusal, Content, Cursor, CursorAdvance, CursorKind, Member, NewEntry, Outcome, Range,
-    Store, Stored, StoredEntry,
+    Stored, StoredEntry,
 };
 
 use crate::kit::{Bench, Engine, PAGE, START_MS, client_id, entry, group, pair, text, user};

@@ -1,9 +1,7 @@
 //! Pages, conversation lists, unread numbers, cursors.
 
 use sluice_protocol::{Seq, UserSeq};
-use sluice_store::{
-    Content, ConversationRow, Cursor, CursorAdvance, CursorKind, PageLimit, Range, Store,
-};
+use sluice_store::{Content, ConversationRow, Cursor, CursorAdvance, CursorKind, PageLimit, Range};
 
 use crate::kit::{Bench, Engine, PAGE, entry, group, pair, say, seqs, user};
 
