@@ -22,7 +22,7 @@ pub use directory::{
 pub use memory::{
     MemoryBus, MemoryBusConfig, MemoryBusStats, MemoryDirectory, MemoryDirectoryConfig,
 };
-pub use redis::{RedisConfig, RedisMode};
+pub use redis::{DeadLetter, RedisBus, RedisConfig, RedisMode};
 pub use stream::Stream;
 
 /// Names one consumer for logs, leases and pending lists: a role and its worker.

@@ -7,3 +7,4 @@
 mod contract;
 mod faulty;
 mod memory;
+mod redis;
