@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet, hash_map::Entry};
 
 use bytes::Bytes;
+use serde::Serialize;
 use sluice_protocol::{ClientMsgId, ConversationId, Seq, UserId};
 
 use super::plan::{MessageIndex, Plan, UserIndex};
@@ -51,6 +52,19 @@ pub enum Fault {
     Corrupted,
 }
 
+/// How often each [`Fault`] was found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct FaultCounts {
+    /// Of [`Fault::Lost`].
+    pub lost: u64,
+    /// Of [`Fault::Duplicated`].
+    pub duplicated: u64,
+    /// Of [`Fault::Reordered`].
+    pub reordered: u64,
+    /// Of [`Fault::Corrupted`].
+    pub corrupted: u64,
+}
+
 /// The oracle's word.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verdict {
@@ -60,14 +74,8 @@ pub struct Verdict {
     pub delivered: u64,
     /// Sends that were acked.
     pub acked: u64,
-    /// Of [`Fault::Lost`].
-    pub lost: u64,
-    /// Of [`Fault::Duplicated`].
-    pub duplicated: u64,
-    /// Of [`Fault::Reordered`].
-    pub reordered: u64,
-    /// Of [`Fault::Corrupted`].
-    pub corrupted: u64,
+    /// The four columns.
+    pub faults: FaultCounts,
     /// The first few faults in words.
     pub examples: Vec<String>,
 }
@@ -330,26 +338,29 @@ impl Places {
     }
 }
 
+// === impl FaultCounts ===
+
+impl FaultCounts {
+    fn column(&mut self, fault: Fault) -> &mut u64 {
+        match fault {
+            Fault::Lost => &mut self.lost,
+            Fault::Duplicated => &mut self.duplicated,
+            Fault::Reordered => &mut self.reordered,
+            Fault::Corrupted => &mut self.corrupted,
+        }
+    }
+}
+
 // === impl Verdict ===
 
 impl Verdict {
     /// Whether all is well.
     pub fn is_clean(&self) -> bool {
-        self.lost == 0
-            && self.duplicated == 0
-            && self.reordered == 0
-            && self.corrupted == 0
-            && self.delivered == self.expected
+        self.faults == FaultCounts::default() && self.delivered == self.expected
     }
 
     fn add(&mut self, fault: Fault, example: impl FnOnce() -> String) {
-        let column = match fault {
-            Fault::Lost => &mut self.lost,
-            Fault::Duplicated => &mut self.duplicated,
-            Fault::Reordered => &mut self.reordered,
-            Fault::Corrupted => &mut self.corrupted,
-        };
-        *column += 1;
+        *self.faults.column(fault) += 1;
         if self.examples.len() < EXAMPLES_MAX {
             self.examples.push(format!("{fault:?}: {}", example()));
         }

@@ -103,21 +103,25 @@ fn a_lost_message_is_caught() {
     let mut run = Run::new();
     run.devices[2].1.pop();
     let verdict = run.judge();
-    assert_eq!((verdict.lost, verdict.delivered), (1, 2), "{verdict:?}");
+    assert_eq!(
+        (verdict.faults.lost, verdict.delivered),
+        (1, 2),
+        "{verdict:?}"
+    );
 }
 
 #[test]
 fn a_message_that_only_the_fresh_device_lacks_is_caught() {
     let mut run = Run::new();
     run.devices[3].1.pop();
-    assert_eq!(run.judge().lost, 1);
+    assert_eq!(run.judge().faults.lost, 1);
 }
 
 #[test]
 fn a_message_missing_from_its_senders_history_is_caught() {
     let mut run = Run::new();
     run.devices[1].1.pop();
-    assert_eq!(run.judge().lost, 1);
+    assert_eq!(run.judge().faults.lost, 1);
 }
 
 #[test]
@@ -125,7 +129,7 @@ fn a_doubled_message_is_caught() {
     let mut run = Run::new();
     let again = run.devices[2].1[1].clone();
     run.devices[2].1.insert(2, again);
-    assert!(run.judge().duplicated >= 1);
+    assert!(run.judge().faults.duplicated >= 1);
 }
 
 #[test]
@@ -136,14 +140,14 @@ fn a_message_stored_twice_is_caught() {
         again.seq = Seq(4);
         seen.push(again);
     }
-    assert!(run.judge().duplicated >= 1);
+    assert!(run.judge().faults.duplicated >= 1);
 }
 
 #[test]
 fn swapped_messages_are_caught() {
     let mut run = Run::new();
     run.devices[2].1.swap(0, 1);
-    assert!(run.judge().reordered >= 1);
+    assert!(run.judge().faults.reordered >= 1);
 }
 
 #[test]
@@ -153,7 +157,7 @@ fn messages_swapped_for_everybody_are_caught_by_their_strand() {
         let (first, third) = (seen[0].message.clone(), seen[2].message.clone());
         (seen[0].message, seen[2].message) = (third, first);
     }
-    assert!(run.judge().reordered >= 1);
+    assert!(run.judge().faults.reordered >= 1);
 }
 
 #[test]
@@ -162,7 +166,7 @@ fn an_altered_message_is_caught() {
     if let Some(message) = &mut run.devices[2].1[0].message {
         message.body = Bytes::from_static(b"hI");
     }
-    assert_eq!(run.judge().corrupted, 1);
+    assert_eq!(run.judge().faults.corrupted, 1);
 }
 
 #[test]
@@ -170,7 +174,7 @@ fn an_unacked_send_is_caught() {
     let mut run = Run::new();
     run.oracle.messages[1].acked = None;
     let verdict = run.judge();
-    assert_eq!((verdict.lost, verdict.acked), (1, 2));
+    assert_eq!((verdict.faults.lost, verdict.acked), (1, 2));
 }
 
 #[test]
@@ -182,14 +186,14 @@ fn users_who_disagree_on_a_seq_are_caught() {
         let (second, third) = (seen[1].message.clone(), seen[2].message.clone());
         (seen[1].message, seen[2].message) = (third, second);
     }
-    assert!(run.judge().reordered >= 1);
+    assert!(run.judge().faults.reordered >= 1);
 }
 
 #[test]
 fn an_ack_that_names_another_seq_is_caught() {
     let mut run = Run::new();
     run.oracle.acked(1, conversation(), Seq(9));
-    assert_eq!(run.judge().reordered, 1);
+    assert_eq!(run.judge().faults.reordered, 1);
 }
 
 #[test]
@@ -198,5 +202,5 @@ fn a_message_that_nobody_sent_is_caught() {
     if let Some(message) = &mut run.devices[2].1[2].message {
         message.id = id(77);
     }
-    assert!(run.judge().corrupted >= 1);
+    assert!(run.judge().faults.corrupted >= 1);
 }

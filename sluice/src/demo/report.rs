@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{
     board::{Counts, Latencies},
-    oracle::Verdict,
+    oracle::{FaultCounts, Verdict},
     plan::Plan,
 };
 
@@ -28,14 +28,9 @@ pub struct Report {
     pub delivered: u64,
     /// Sends that were acked.
     pub acked: u64,
-    /// See [`Verdict`].
-    pub lost: u64,
-    /// See [`Verdict`].
-    pub duplicated: u64,
-    /// See [`Verdict`].
-    pub reordered: u64,
-    /// See [`Verdict`].
-    pub corrupted: u64,
+    /// The four columns.
+    #[serde(flatten)]
+    pub faults: FaultCounts,
     /// Connections made after a first device's first.
     pub reconnects: u64,
     /// Users cut off mid-send.
@@ -128,10 +123,7 @@ impl Report {
             expected: verdict.expected,
             delivered: verdict.delivered,
             acked: verdict.acked,
-            lost: verdict.lost,
-            duplicated: verdict.duplicated,
-            reordered: verdict.reordered,
-            corrupted: verdict.corrupted,
+            faults: verdict.faults,
             reconnects: counts.reconnects,
             cuts: counts.cuts,
             groups: plan.groups.len() as u64,
@@ -176,10 +168,10 @@ impl Report {
             "arrivals expected / delivered",
             format!("{} / {}", self.expected, self.delivered),
         );
-        row("lost", self.lost.to_string());
-        row("duplicated", self.duplicated.to_string());
-        row("reordered", self.reordered.to_string());
-        row("corrupted", self.corrupted.to_string());
+        row("lost", self.faults.lost.to_string());
+        row("duplicated", self.faults.duplicated.to_string());
+        row("reordered", self.faults.reordered.to_string());
+        row("corrupted", self.faults.corrupted.to_string());
         row(
             "cuts / reconnects",
             format!("{} / {}", self.cuts, self.reconnects),

@@ -44,32 +44,44 @@ async fn without_harm_all_is_well() {
 #[tokio::test]
 async fn a_lost_message_is_caught() {
     let report = run(Some(Harm::Lose)).await;
-    assert!(!report.ok && report.lost >= 1, "{}", report.table());
+    assert!(!report.ok && report.faults.lost >= 1, "{}", report.table());
 }
 
 #[tokio::test]
 async fn a_doubled_message_is_caught() {
     let report = run(Some(Harm::Double)).await;
-    assert!(!report.ok && report.duplicated >= 1, "{}", report.table());
+    assert!(
+        !report.ok && report.faults.duplicated >= 1,
+        "{}",
+        report.table()
+    );
 }
 
 #[tokio::test]
 async fn swapped_messages_are_caught() {
     let report = run(Some(Harm::Swap)).await;
-    assert!(!report.ok && report.reordered >= 1, "{}", report.table());
+    assert!(
+        !report.ok && report.faults.reordered >= 1,
+        "{}",
+        report.table()
+    );
 }
 
 #[tokio::test]
 async fn an_altered_message_is_caught() {
     let report = run(Some(Harm::Alter)).await;
-    assert!(!report.ok && report.corrupted >= 1, "{}", report.table());
+    assert!(
+        !report.ok && report.faults.corrupted >= 1,
+        "{}",
+        report.table()
+    );
 }
 
 #[tokio::test]
 async fn an_unacked_send_is_caught() {
     let report = run(Some(Harm::Unack)).await;
     assert!(
-        !report.ok && report.acked < report.messages && report.lost >= 1,
+        !report.ok && report.acked < report.messages && report.faults.lost >= 1,
         "{}",
         report.table()
     );
@@ -78,5 +90,9 @@ async fn an_unacked_send_is_caught() {
 #[tokio::test]
 async fn users_who_disagree_on_a_seq_are_caught() {
     let report = run(Some(Harm::Disagree)).await;
-    assert!(!report.ok && report.reordered >= 1, "{}", report.table());
+    assert!(
+        !report.ok && report.faults.reordered >= 1,
+        "{}",
+        report.table()
+    );
 }
