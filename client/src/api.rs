@@ -3,22 +3,35 @@
 //! Everything else goes over the session. An [`HttpApi`] is cheap to clone and
 //! shares its connections; many clients of one process should share one.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
 
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use sluice_protocol::{ConversationId, UserId, packet::MemberRole};
+use sluice_protocol::{ClientMsgId, ConversationId, UserId, packet::MemberRole};
 
 use crate::{TokenError, TokenSource};
 
 /// A call that takes longer than this fails.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// A change that meets no server, or a busy one, is repeated under its key: for
+/// the first time after this span at most, then after twice as long …
+const RETRY_MIN_MS: u64 = 200;
+/// … as long as the span is not above this.
+const RETRY_MAX_MS: u64 = 800;
 
 /// A server's HTTP API.
 #[derive(Debug, Clone)]
 pub struct HttpApi {
     http: reqwest::Client,
     base: Url,
+    /// How far the server's clock is ahead of this one's, by its last answer.
+    server_ahead_ms: Arc<AtomicI64>,
 }
 
 /// A login token and when it ends.
@@ -46,7 +59,7 @@ pub enum ApiError {
         retry_after_s: Option<u32>,
     },
     /// No answer, or none that is one.
-    #[error("{0}")]
+    #[error(transparent)]
     Http(#[from] reqwest::Error),
     /// Not the address of an HTTP server.
     #[error("{0:?} is no http:// address")]
@@ -132,6 +145,7 @@ impl HttpApi {
         Ok(Self {
             http: reqwest::Client::builder().timeout(TIMEOUT).build()?,
             base,
+            server_ahead_ms: Arc::default(),
         })
     }
 
@@ -151,7 +165,7 @@ impl HttpApi {
             username,
         };
         let request = self.request(Method::POST, &["users", "register"]);
-        done(request.json(&body)).await
+        self.done(request.json(&body)).await
     }
 
     /// Gets a token for a password.
@@ -165,7 +179,7 @@ impl HttpApi {
             username: None,
         };
         let request = self.request(Method::POST, &["users", "login"]);
-        answer(request.json(&body)).await
+        self.answer(request.json(&body)).await
     }
 
     /// Gets a fresh token for one that hasn't ended.
@@ -174,7 +188,7 @@ impl HttpApi {
     /// See [`ApiError`].
     pub async fn refresh(&self, token: &str) -> Result<Login, ApiError> {
         let request = self.request(Method::POST, &["users", "refresh"]);
-        answer(request.bearer_auth(token)).await
+        self.answer(request.bearer_auth(token)).await
     }
 
     /// Ends all sessions and tokens of the user.
@@ -183,7 +197,7 @@ impl HttpApi {
     /// See [`ApiError`].
     pub async fn logout(&self, token: &str, user: &UserId) -> Result<(), ApiError> {
         let request = self.request(Method::GET, &["users", "logout", user.as_str()]);
-        done(request.bearer_auth(token)).await
+        self.done(request.bearer_auth(token)).await
     }
 
     /// Stops messages between the user and another.
@@ -192,7 +206,8 @@ impl HttpApi {
     /// See [`ApiError`].
     pub async fn block(&self, token: &str, user: &UserId, other: &UserId) -> Result<(), ApiError> {
         let path = ["users", user.as_str(), "blocks", other.as_str()];
-        done(self.request(Method::PUT, &path).bearer_auth(token)).await
+        self.done(self.request(Method::PUT, &path).bearer_auth(token))
+            .await
     }
 
     /// The inverse of [`HttpApi::block`].
@@ -206,7 +221,8 @@ impl HttpApi {
         other: &UserId,
     ) -> Result<(), ApiError> {
         let path = ["users", user.as_str(), "blocks", other.as_str()];
-        done(self.request(Method::DELETE, &path).bearer_auth(token)).await
+        self.done(self.request(Method::DELETE, &path).bearer_auth(token))
+            .await
     }
 
     /// Founds a group of the token's user and these.
@@ -224,7 +240,7 @@ impl HttpApi {
             name,
             members: members.iter().map(UserId::as_str).collect(),
         });
-        let group: Group = answer(request).await?;
+        let group: Group = self.change(request).await?.json().await?;
         ConversationId::parse(&group.conversation_id).map_err(|_| ApiError::BadAnswer)
     }
 
@@ -240,7 +256,8 @@ impl HttpApi {
     ) -> Result<(), ApiError> {
         let request = self.request(Method::POST, &["groups", group.as_str(), "members"]);
         let users = users.iter().map(UserId::as_str).collect();
-        done(request.bearer_auth(token).json(&Members { users })).await
+        let request = request.bearer_auth(token).json(&Members { users });
+        self.change(request).await.map(drop)
     }
 
     /// Takes a user out of a group.
@@ -254,7 +271,8 @@ impl HttpApi {
         user: &UserId,
     ) -> Result<(), ApiError> {
         let path = ["groups", group.as_str(), "members", user.as_str()];
-        done(self.request(Method::DELETE, &path).bearer_auth(token)).await
+        let request = self.request(Method::DELETE, &path).bearer_auth(token);
+        self.change(request).await.map(drop)
     }
 
     /// Leaves a group.
@@ -263,7 +281,8 @@ impl HttpApi {
     /// See [`ApiError`].
     pub async fn leave_group(&self, token: &str, group: &ConversationId) -> Result<(), ApiError> {
         let request = self.request(Method::POST, &["groups", group.as_str(), "leave"]);
-        done(request.bearer_auth(token).json(&Nothing {})).await
+        let request = request.bearer_auth(token).json(&Nothing {});
+        self.change(request).await.map(drop)
     }
 
     /// Renames a group; its owner and admins may.
@@ -277,7 +296,8 @@ impl HttpApi {
         name: &str,
     ) -> Result<(), ApiError> {
         let request = self.request(Method::PUT, &["groups", group.as_str()]);
-        done(request.bearer_auth(token).json(&NewName { name })).await
+        let request = request.bearer_auth(token).json(&NewName { name });
+        self.change(request).await.map(drop)
     }
 
     /// Gives a member of a group another role; its owner may.
@@ -298,7 +318,8 @@ impl HttpApi {
             MemberRole::Admin => "admin",
             MemberRole::Owner => "owner",
         };
-        done(request.json(&NewRole { role })).await
+        let request = request.json(&NewRole { role });
+        self.change(request).await.map(drop)
     }
 
     /// Who is in a group.
@@ -311,7 +332,7 @@ impl HttpApi {
         group: &ConversationId,
     ) -> Result<Vec<(UserId, MemberRole)>, ApiError> {
         let request = self.request(Method::GET, &["groups", group.as_str(), "members"]);
-        let group: GroupMembers = answer(request.bearer_auth(token)).await?;
+        let group: GroupMembers = self.answer(request.bearer_auth(token)).await?;
         let members = group.members.into_iter().map(|member| {
             let user = UserId::parse(&member.user_id).map_err(|_| ApiError::BadAnswer)?;
             let role = match member.role.as_str() {
@@ -347,14 +368,71 @@ impl HttpApi {
         }
         self.http.request(method, url)
     }
+
+    async fn done(&self, request: RequestBuilder) -> Result<(), ApiError> {
+        self.sent(request).await.map(drop)
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ApiError> {
+        Ok(self.sent(request).await?.json().await?)
+    }
+
+    /// Sends a change under a key of its own, again while no answer comes: the
+    /// server does it once, and gives every repeat the first answer.
+    async fn change(&self, request: RequestBuilder) -> Result<Response, ApiError> {
+        let request = request.header("idempotency-key", self.fresh_key().to_string());
+        let mut wait_ms = RETRY_MIN_MS;
+        loop {
+            let Some(attempt) = request.try_clone() else {
+                return self.sent(request).await;
+            };
+            match self.sent(attempt).await {
+                Err(error) if error.is_passing() && wait_ms <= RETRY_MAX_MS => {
+                    let wait = Duration::from_millis(rand::random_range(0..=wait_ms));
+                    tokio::time::sleep(wait).await;
+                    wait_ms *= 2;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn sent(&self, request: RequestBuilder) -> Result<Response, ApiError> {
+        let response = request.send().await?;
+        let date = response.headers().get(reqwest::header::DATE);
+        let date = date.and_then(|it| httpdate::parse_http_date(it.to_str().ok()?).ok());
+        if let Some(date) = date {
+            let ahead_ms = unix_ms(date).saturating_sub(unix_ms(SystemTime::now()));
+            self.server_ahead_ms.store(ahead_ms, Ordering::Relaxed);
+        }
+        checked(response).await
+    }
+
+    /// The time in a key is the server's, which refuses those that are far off.
+    fn fresh_key(&self) -> ClientMsgId {
+        let ahead_ms = self.server_ahead_ms.load(Ordering::Relaxed);
+        let server_ms = unix_ms(SystemTime::now()).saturating_add(ahead_ms);
+        ClientMsgId::new(u64::try_from(server_ms).unwrap_or(0), rand::random())
+    }
 }
 
-async fn done(request: RequestBuilder) -> Result<(), ApiError> {
-    checked(request.send().await?).await.map(drop)
+// === impl ApiError ===
+
+impl ApiError {
+    /// The same call may well succeed in a moment.
+    fn is_passing(&self) -> bool {
+        match self {
+            Self::Refused { status, .. } => matches!(status, 503 | 504),
+            // A call that has taken its time already is not begun again.
+            Self::Http(error) => (error.is_connect() || error.is_request()) && !error.is_timeout(),
+            Self::BadAddress(_) | Self::BadAnswer => false,
+        }
+    }
 }
 
-async fn answer<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, ApiError> {
-    Ok(checked(request.send().await?).await?.json().await?)
+fn unix_ms(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
 }
 
 async fn checked(response: Response) -> Result<Response, ApiError> {
