@@ -66,6 +66,12 @@ pub enum Server {
 /// Runs a demo from log to report.
 pub async fn run(options: DemoOptions) -> anyhow::Result<Report> {
     let log = log::read(options.data.as_deref(), options.limit)?;
+    if let Some(asked) = options.groups.filter(|asked| *asked > log.len()) {
+        tracing::warn!(
+            "--groups {asked} is more than the log's {} strands: all of them are replayed in groups",
+            log.len()
+        );
+    }
     // Two runs against one server must not meet, even with one seed.
     let run = format!("{:08x}", rand::random::<u32>());
     let (seed, transports, groups) = (options.seed, options.transports, options.groups);

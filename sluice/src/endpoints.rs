@@ -24,12 +24,15 @@ impl Addresses {
     pub async fn of(http: &str) -> anyhow::Result<Self> {
         let http = http.trim_start_matches("http://").trim_end_matches('/');
         let url = format!("http://{http}/endpoints");
+        // The URL is named here; the causes would name it again.
         let answer = reqwest::get(&url)
             .await
+            .map_err(reqwest::Error::without_url)
             .with_context(|| format!("no server at {url}"))?;
-        let addresses = answer.error_for_status()?.json::<Self>().await;
-        let addresses =
-            addresses.with_context(|| format!("{url} does not answer like a Sluice server"))?;
+        let answered = async { answer.error_for_status()?.json::<Self>().await };
+        let addresses = (answered.await)
+            .map_err(reqwest::Error::without_url)
+            .with_context(|| format!("{url} does not answer like a Sluice server"))?;
         let host = http.rsplit_once(':').map_or(http, |(host, _)| host);
         let mut found = tokio::net::lookup_host((host, 0))
             .await

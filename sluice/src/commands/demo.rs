@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     groups: Option<usize>,
     /// What a relay between clients and server does, such as
-    /// "delay_ms=40,jitter_ms=20,reset_s=10,stall_s=20"
+    /// "delay_ms=40,jitter_ms=20,reset_s=10,stall_s=20"; 0 turns a fault off
     #[arg(long, value_name = "FAULTS", default_value = "")]
     faults: FaultPlan,
     /// Use a running server, by the address of its HTTP API; its memory is not known then
@@ -47,7 +47,8 @@ pub struct Args {
     #[arg(long)]
     seed: Option<u64>,
     /// Without any progress for so many seconds, what is missing counts as lost
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60,
+        value_parser = clap::value_parser!(u64).range(1..))]
     patience_s: u64,
     /// One JSON object on standard output at the end, instead of a table
     #[arg(long)]

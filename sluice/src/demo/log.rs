@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
@@ -66,12 +66,8 @@ fn parse(reader: impl Read, limit: usize) -> anyhow::Result<Vec<LoggedConversati
         if line.trim().is_empty() {
             continue;
         }
-        let line: Line = serde_json::from_str(&line).with_context(|| {
-            format!(
-                "line {} must be {{\"conversation\",\"sender\",\"text\"}}",
-                number + 1
-            )
-        })?;
+        let line: Line =
+            serde_json::from_str(&line).map_err(|error| bad_line(number + 1, &error))?;
         let place = *places.entry(line.conversation).or_insert_with(|| {
             (conversations.len() < limit).then(|| {
                 conversations.push(LoggedConversation {
@@ -105,6 +101,19 @@ fn parse(reader: impl Read, limit: usize) -> anyhow::Result<Vec<LoggedConversati
     Ok(conversations)
 }
 
+/// serde knows one line and counts it as line 1: what it says of places is left out.
+fn bad_line(number: usize, error: &serde_json::Error) -> anyhow::Error {
+    let said = error.to_string();
+    let what = said
+        .rsplit_once(" at line ")
+        .map_or(&*said, |(what, _)| what);
+    anyhow!(
+        "line {number}, column {}: {what}; a line must be \
+         {{\"conversation\":…,\"sender\":…,\"text\":…}}",
+        error.column()
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,8 +131,14 @@ mod tests {
 
     #[test]
     fn a_bad_line_is_named() {
-        let error = parse(&b"{\"conversation\":1}"[..], 9).unwrap_err();
-        assert!(error.to_string().contains("line 1"), "{error}");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.ndjson");
+        let good = r#"{"conversation":"a","sender":"b","text":"c"}"#;
+        std::fs::write(&path, format!("{good}\n\n{good}{{\n")).unwrap();
+        let error = format!("{:#}", read(Some(&path), 9).unwrap_err());
+        let place = "log.ndjson: line 3, column 45: trailing characters; a line must be";
+        assert!(error.contains(place), "{error}");
+        assert!(!error.contains("line 1"), "{error}");
         assert!(parse(&b""[..], 9).is_err());
     }
 }
