@@ -88,7 +88,14 @@ impl Connection {
         let mut input = Input::new(bytes);
         loop {
             match decoder.decode(&mut input) {
-                Ok(Some(frame)) => handle_frame(channel, bench, pipeline, frame),
+                Ok(Some(frame)) => {
+                    // What follows is another frame, with a deadline of its own.
+                    // A ping between fragments ends nothing.
+                    if matches!(frame, Frame::Packet(_) | Frame::Handshake(_)) {
+                        channel.frame_began_ms = 0;
+                    }
+                    handle_frame(channel, bench, pipeline, frame);
+                }
                 Ok(None) => break,
                 Err(error) => channel.close(bench, Farewell::broken_frame(error)),
             }
@@ -177,8 +184,8 @@ fn handle_packet(
     }
 }
 
-/// A frame may not stay open for ever: its deadline starts with its first byte
-/// and is not put off by the next.
+/// A frame may not stay open for ever: its deadline starts with the read that
+/// brought its first byte and is not put off by the next.
 fn note_partial_frame(channel: &mut Channel, bench: &mut Workbench, mid_frame: bool) {
     if !mid_frame {
         channel.frame_began_ms = 0;

@@ -3,6 +3,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use futures_util::{SinkExt, StreamExt};
 use prost::Message as _;
 use sluice_codec::{Decoder, Frame, Input, decode_packet};
 use sluice_protocol::{
@@ -14,6 +15,13 @@ use sluice_protocol::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+};
+use tokio_tungstenite::tungstenite::{
+    Message,
+    protocol::frame::{
+        Frame as WsFrame,
+        coding::{Data, OpCode},
+    },
 };
 
 use crate::{
@@ -124,6 +132,64 @@ async fn a_frame_may_not_stay_open() {
         panic!("no GoAway");
     };
     assert_eq!(go_away.reason(), CloseReason::FrameTimeout);
+}
+
+#[tokio::test]
+async fn frames_that_never_end_together_with_a_read_are_all_right() {
+    let mut config = config();
+    config.timeouts.frame_ms = 300;
+    let rig = Rig::start_with(config).await;
+    let mut alice = rig.login("alice").await;
+    let Client::Tcp(stream) = &mut alice else {
+        panic!("not TCP");
+    };
+    let ping = |id| {
+        let body = Some(Body::Ping(Ping {}));
+        framed(&Packet { id, body }.encode_to_vec())
+    };
+    let frame_bytes = ping(10).len();
+    let bytes: Vec<u8> = (10..40).flat_map(ping).collect();
+    let (first, rest) = bytes.split_at(1);
+    let socket = stream.get_mut();
+    socket.write_all(first).await.unwrap();
+    // Each read ends one frame and begins the next, for three deadlines long.
+    for chunk in rest.chunks(frame_bytes) {
+        socket.write_all(chunk).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    for id in 10..40 {
+        assert!(matches!(alice.answer(id).await, Body::Pong(_)));
+    }
+}
+
+#[tokio::test]
+async fn pings_between_fragments_do_not_put_the_deadline_off() {
+    let mut config = config();
+    config.timeouts.frame_ms = 300;
+    let rig = Rig::start_with(config).await;
+    let mut alice = Client::connect_ws(rig.ws).await;
+    alice.login("alice", "browser").await;
+    let Client::Ws(socket) = &mut alice else {
+        panic!("not a WebSocket");
+    };
+    let first = WsFrame::message(vec![0_u8; 4], OpCode::Data(Data::Binary), false);
+    socket.send(Message::Frame(first)).await.unwrap();
+    for _ in 0..100 {
+        // It may be closed already.
+        let _ = socket.send(Message::Ping("still here".into())).await;
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        while let Ok(Some(next)) = tokio::time::timeout(Duration::ZERO, socket.next()).await {
+            if let Ok(Message::Binary(bytes)) = &next {
+                let packet = Packet::decode(bytes.clone()).unwrap();
+                let Some(Body::GoAway(go_away)) = packet.body else {
+                    panic!("no GoAway but {packet:?}");
+                };
+                return assert_eq!(go_away.reason(), CloseReason::FrameTimeout);
+            }
+            assert!(matches!(next, Ok(Message::Pong(_))), "{next:?}");
+        }
+    }
+    panic!("it stayed open for three seconds");
 }
 
 #[tokio::test]
