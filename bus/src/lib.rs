@@ -1,5 +1,5 @@
-//! Ports [`Bus`] and [`Directory`], where gateways and services meet, each with
-//! an in-process implementation. The only room that will know Redis.
+//! Ports [`Bus`] and [`Directory`], where gateways and services meet, each
+//! in process and on Redis. The only room that knows Redis.
 //!
 //! Both ports are shaped for a remote engine: work comes in batches, a reader
 //! holds a lease and can lose it, an append whose answer was lost may have
