@@ -233,6 +233,9 @@ impl Desk {
         metrics::histogram!("sluice_message_commit_seconds")
             .record(started.elapsed().as_secs_f64());
 
+        // Groups of which the store knows better. What else of the batch was
+        // stored in them must still find its members.
+        let mut doubted = HashSet::new();
         let placed = plan.entries.into_iter().zip(plan.seats);
         for ((entry, (place, answers)), outcome) in placed.zip(outcomes) {
             let Some(job) = jobs.get(place) else { continue };
@@ -260,7 +263,7 @@ impl Desk {
                 }
                 Outcome::Duplicate(stored) => {
                     if job.changes_group() {
-                        self.groups.forget(&entry.conversation);
+                        doubted.insert(entry.conversation);
                     }
                     if answers {
                         outbox.answer(&job.origin, send_ack(job, &stored));
@@ -268,12 +271,15 @@ impl Desk {
                     findings.repeats.push((stored, place));
                 }
                 Outcome::Refused(refusal) => {
-                    self.groups.forget(&entry.conversation);
+                    doubted.insert(entry.conversation);
                     if answers {
                         refuse(outbox, job, &commit_refusal(refusal), clock::now_ms());
                     }
                 }
             }
+        }
+        for group in doubted {
+            self.groups.forget(&group);
         }
         Ok(())
     }

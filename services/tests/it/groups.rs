@@ -39,6 +39,10 @@ fn rename(name: &str) -> Command {
     Command::Rename(envelope::RenameGroup { name: name.into() })
 }
 
+fn is_text(entry: &Entry, said: &str) -> bool {
+    matches!(entry.content, Some(Content::Message(_))) && text(entry) == said
+}
+
 async fn log(world: &mut World, device: &Device, group: &ConversationId) -> Vec<Entry> {
     let question = Body::SyncConversation(packet::SyncConversation {
         conversation_id: group.to_string(),
@@ -353,4 +357,26 @@ async fn who_has_left_is_acked_for_a_repeat_only() {
     assert_eq!(refusal(other), ErrorCode::ClientMsgIdReused);
     let other = world.command_as(&bob, &group, left, rename("x")).await;
     assert_eq!(refusal(other), ErrorCode::ClientMsgIdReused);
+}
+
+#[tokio::test]
+async fn a_refused_send_hides_no_other_of_its_batch() {
+    let mut world = World::new().await;
+    let alice = world.user_online("alice").await;
+    let bob = world.user_online("bob").await;
+    let group = world.group(&alice, &["bob"]).await;
+    // The owner takes what is there when it wakes as one batch: sooner or later
+    // both are in the same.
+    for round in 0..20 {
+        let mut early = text_in(&group, fresh_id(), "early");
+        early.predecessor = id_bytes(fresh_id());
+        let refused = world.gateway.send(&alice, early).await;
+        let said = format!("{round}");
+        let good = text_in(&group, fresh_id(), &said);
+        let stored = world.gateway.send(&alice, good).await;
+        let answer = world.gateway.answer(&alice, refused).await;
+        assert_eq!(refusal(answer), ErrorCode::OutOfOrder);
+        ack(world.gateway.answer(&alice, stored).await);
+        while !is_text(&world.gateway.entry(&bob).await, &said) {}
+    }
 }
