@@ -118,6 +118,8 @@ pub trait Directory: Send + Sync + 'static {
     /// # Errors
     /// [`BusError::LeaseLost`], once, when it had lapsed: its routes were void
     /// meanwhile. The lease is alive again by this very call; re-assert them.
+    /// [`BusError::Taken`] when another process holds it: this gateway must end,
+    /// and begin again with an incarnation of its own.
     async fn lease(&self, gateway: Incarnation, ttl: Duration) -> Result<(), BusError>;
 
     /// Ends a gateway's life at once; its routes are void.

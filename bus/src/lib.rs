@@ -22,7 +22,7 @@ pub use directory::{
 pub use memory::{
     MemoryBus, MemoryBusConfig, MemoryBusStats, MemoryDirectory, MemoryDirectoryConfig,
 };
-pub use redis::{DeadLetter, RedisBus, RedisConfig, RedisMode};
+pub use redis::{DeadLetter, RedisBus, RedisConfig, RedisDirectory, RedisMode};
 pub use stream::Stream;
 
 /// Names one consumer for logs, leases and pending lists: a role and its worker.
@@ -96,6 +96,9 @@ pub enum BusError {
     /// The reader's lease went to another node. Throw the state away, own again.
     #[error("the lease of {0} was lost")]
     LeaseLost(String),
+    /// Another process holds the lease of this gateway: two claim one id.
+    #[error("{0} is held by another process")]
+    Taken(String),
     /// The stream was deleted or the bus shut down.
     #[error("stream {0} is closed")]
     Closed(String),

@@ -22,6 +22,7 @@ impl WorkError {
             WorkError::Bus(BusError::Gone(_)) => "bus_gone",
             WorkError::Bus(BusError::TooLarge { .. }) => "bus_too_large",
             WorkError::Bus(BusError::LeaseLost(_)) => "lease_lost",
+            WorkError::Bus(BusError::Taken(_)) => "lease_taken",
             WorkError::Bus(BusError::Closed(_)) => "bus_closed",
         }
     }

@@ -285,13 +285,19 @@ pub(crate) async fn watchers_hear_the_first_and_the_last_device(directory: Arc<d
         let unbound = directory.unbind(&ann, &gone.device, connection).await;
         assert_eq!(unbound, Ok(true));
     }
-    bind_each(&directory, bind("bob", 1, &phone)).await;
-    directory.release(GATEWAY).await.unwrap();
-    for (name, online) in [("ann", true), ("ann", false), ("bob", true), ("bob", false)] {
+    let mut expect = async |name: &str, online| {
         let user = user(name);
         let change = soon("a change", watch.next()).await;
         assert_eq!(change, Some(PresenceChange { user, online }));
-    }
+    };
+    expect("ann", true).await;
+    expect("ann", false).await;
+    // Each is heard of before the next: a remote engine keeps the order of one
+    // user's changes only, and a gateway's death may be seen before a bind.
+    bind_each(&directory, bind("bob", 1, &phone)).await;
+    expect("bob", true).await;
+    directory.release(GATEWAY).await.unwrap();
+    expect("bob", false).await;
     assert!(!watch.overflowed());
 }
 

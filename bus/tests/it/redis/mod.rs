@@ -7,6 +7,8 @@ use sluice_bus::{RedisConfig, RedisMode};
 use sluice_engines::{Redis, RedisCluster};
 use tokio::sync::OnceCell;
 
+mod directory;
+mod directory_faults;
 mod stream_faults;
 mod streams;
 
