@@ -10,6 +10,7 @@ mod kit;
 mod message;
 mod model;
 mod pull;
+mod servers;
 mod session;
 mod suite;
 mod user;
