@@ -5,8 +5,14 @@
 //! output queue, since on an ordered transport it cannot arrive before; after
 //! that it backs off exponentially from the measured RTT. No I/O and no clock
 //! in here: time and offsets come in, what is to be written again goes out.
+//!
+//! Cost: only what is unacked takes room, whatever order the acks come in, and
+//! an ack costs what it acks (and the finding of each of its ranges).
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use sluice_protocol::PushPrefix;
@@ -72,13 +78,11 @@ pub(crate) struct RetryRule {
 /// [`PushWindow::len`] and [`PushWindow::bytes`].
 #[derive(Debug)]
 pub(crate) struct PushWindow {
-    /// Number of the first slot.
-    base: u64,
-    /// Consecutive numbers from `base`; `None` once acked or given up.
-    slots: VecDeque<Option<InFlight>>,
+    next_number: u64,
+    /// Unacked and not given up, by number.
+    in_flight: BTreeMap<u64, InFlight>,
     /// Where in the output each unwritten push ends, in order.
     unwritten: VecDeque<(u64, u64)>,
-    len: usize,
     bytes: usize,
     /// No push is due before this; may be too early, never too late.
     next_due_ms: u64,
@@ -104,10 +108,9 @@ impl PushWindow {
     /// An empty window whose first push will have this number.
     pub(crate) fn new(next_number: u64) -> Self {
         Self {
-            base: next_number,
-            slots: VecDeque::new(),
+            next_number,
+            in_flight: BTreeMap::new(),
             unwritten: VecDeque::new(),
-            len: 0,
             bytes: 0,
             next_due_ms: NOT_WRITTEN,
         }
@@ -115,7 +118,7 @@ impl PushWindow {
 
     /// Unacked pushes.
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.in_flight.len()
     }
 
     /// Bytes of their entries.
@@ -123,15 +126,15 @@ impl PushWindow {
         self.bytes
     }
 
-    /// Bytes of bookkeeping on the heap.
+    /// Bytes of bookkeeping on the heap, about.
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.slots.capacity() * size_of::<Option<InFlight>>()
+        self.in_flight.len() * size_of::<(u64, InFlight)>()
             + self.unwritten.capacity() * size_of::<(u64, u64)>()
     }
 
     /// The number that the next push gets.
     pub(crate) fn next_number(&self) -> u64 {
-        self.base + self.slots.len() as u64
+        self.next_number
     }
 
     /// When [`PushWindow::take_due`] has something to do at the earliest.
@@ -142,16 +145,17 @@ impl PushWindow {
     /// Takes in a push that was appended to the output, where it ends at
     /// `output_offset`, as [`PushWindow::next_number`].
     pub(crate) fn append(&mut self, content: Arc<PushContent>, user_seq: u64, output_offset: u64) {
-        let number = self.next_number();
-        self.len += 1;
+        let number = self.next_number;
+        self.next_number += 1;
         self.bytes += content.entry.len();
-        self.slots.push_back(Some(InFlight {
+        let push = InFlight {
             content,
             user_seq,
             written_ms: NOT_WRITTEN,
             due_ms: NOT_WRITTEN,
             tries: 1,
-        }));
+        };
+        self.in_flight.insert(number, push);
         self.unwritten.push_back((output_offset, number));
     }
 
@@ -175,7 +179,7 @@ impl PushWindow {
             }
             self.unwritten.pop_front();
             let mut next_due_ms = self.next_due_ms;
-            if let Some(push) = self.slot_mut(number).and_then(Option::as_mut) {
+            if let Some(push) = self.in_flight.get_mut(&number) {
                 push.written_ms = now_ms;
                 push.due_ms = now_ms.saturating_add(rtt.backoff_ms(rto, push.tries, random));
                 next_due_ms = next_due_ms.min(push.due_ms);
@@ -196,25 +200,21 @@ impl PushWindow {
     ) {
         let mut sample_ms = None;
         let spans = ranges.chunks_exact(2).map(|pair| (pair[0], pair[1]));
-        for (first, last) in [(self.base, cumulative)].into_iter().chain(spans) {
-            let last = last.min(self.next_number().saturating_sub(1));
-            let mut number = first.max(self.base);
-            while number <= last {
-                if let Some(push) = self.slot_mut(number).and_then(Option::take) {
-                    self.len -= 1;
-                    self.bytes -= push.content.entry.len();
-                    if push.tries == 1 && push.written_ms != NOT_WRITTEN {
-                        sample_ms = Some(now_ms.saturating_sub(push.written_ms));
-                    }
-                    acked(&push.content);
+        for (first, last) in [(0, cumulative)].into_iter().chain(spans) {
+            while first <= last
+                && let Some((&number, _)) = self.in_flight.range(first..=last).next()
+                && let Some(push) = self.in_flight.remove(&number)
+            {
+                self.bytes -= push.content.entry.len();
+                if push.tries == 1 && push.written_ms != NOT_WRITTEN {
+                    sample_ms = Some(now_ms.saturating_sub(push.written_ms));
                 }
-                number += 1;
+                acked(&push.content);
             }
         }
         if let Some(sample_ms) = sample_ms {
             rtt.sample(sample_ms);
         }
-        self.shed_front();
     }
 
     /// What is due by now. Everything in `resend` must be appended to the
@@ -231,19 +231,20 @@ impl PushWindow {
     ) -> DuePushes {
         let mut due = DuePushes::default();
         let gives_up = self
-            .in_flight()
+            .in_flight
+            .values()
             .any(|push| push.due_ms <= now_ms && push.tries >= rule.tries_max);
         let mut room_bytes = rule.resend_max_bytes;
         let mut next_due_ms = NOT_WRITTEN;
-        for (slot, number) in self.slots.iter_mut().zip(self.base..) {
-            let Some(push) = slot else { continue };
+        let bytes = &mut self.bytes;
+        self.in_flight.retain(|&number, push| {
             let entry_bytes = push.content.entry.len();
             if gives_up && (push.tries > 1 || push.due_ms <= now_ms) {
-                self.len -= 1;
-                self.bytes -= entry_bytes;
+                *bytes -= entry_bytes;
                 due.failed.push(Arc::clone(&push.content));
-                *slot = None;
-            } else if push.due_ms > now_ms {
+                return false;
+            }
+            if push.due_ms > now_ms {
                 next_due_ms = next_due_ms.min(push.due_ms);
             } else if due.resend.is_empty() || entry_bytes <= room_bytes {
                 room_bytes = room_bytes.saturating_sub(entry_bytes);
@@ -259,26 +260,10 @@ impl PushWindow {
                 push.due_ms = now_ms.saturating_add(rtt.backoff_ms(rule.rto, push.tries, random));
                 next_due_ms = next_due_ms.min(push.due_ms);
             }
-        }
+            true
+        });
         self.next_due_ms = next_due_ms;
-        self.shed_front();
         due
-    }
-
-    fn in_flight(&self) -> impl Iterator<Item = &InFlight> {
-        self.slots.iter().flatten()
-    }
-
-    fn slot_mut(&mut self, number: u64) -> Option<&mut Option<InFlight>> {
-        let index = number.checked_sub(self.base)?;
-        self.slots.get_mut(usize::try_from(index).ok()?)
-    }
-
-    fn shed_front(&mut self) {
-        while let Some(None) = self.slots.front() {
-            self.slots.pop_front();
-            self.base += 1;
-        }
     }
 }
 
@@ -336,6 +321,25 @@ mod tests {
         assert!(ack(&mut window, 0, &[7, 3], 0).is_empty());
         assert_eq!(ack(&mut window, u64::MAX, &[], 0), [3, 4, 7, 8]);
         assert_eq!((window.len(), window.next_number()), (0, 11));
+    }
+
+    #[test]
+    fn acked_pushes_take_no_room_behind_one_that_is_not() {
+        let mut window = window(1);
+        for seq in 2..10_000 {
+            window.append(content(seq), seq, seq * 10);
+            window.written(seq * 10, 0, &RttEstimator::default(), RULE.rto, 0);
+            assert_eq!(ack(&mut window, 0, &[seq, seq], 0), [seq]);
+        }
+        assert_eq!((window.len(), window.bytes()), (1, 10));
+        assert!(window.heap_bytes() < 1_000, "{}", window.heap_bytes());
+        // Nothing is left to walk over, however often the ranges come again.
+        let ranges = [2, 9_999].repeat(32);
+        for _ in 0..1_000 {
+            assert!(ack(&mut window, 0, &ranges, 0).is_empty());
+        }
+        assert_eq!(ack(&mut window, u64::MAX, &[], 0), [1]);
+        assert_eq!(window.next_number(), 10_000);
     }
 
     #[test]

@@ -36,6 +36,11 @@ fn take(context: &mut ChannelContext<'_>, ack: &PushAck) -> Result<(), Refusal> 
             "ranges must be at most {PUSH_ACK_RANGES_MAX} pairs"
         )));
     }
+    if !ascend(ack.cumulative, &ack.ranges) {
+        return Err(Refusal::bad_request(
+            "ranges must ascend, without overlap, above cumulative",
+        ));
+    }
     if ack.cursors.len() > PUSH_ACK_CURSORS_MAX {
         return Err(Refusal::bad_request(format!(
             "cursors must be at most {PUSH_ACK_CURSORS_MAX}"
@@ -64,4 +69,15 @@ fn take(context: &mut ChannelContext<'_>, ack: &PushAck) -> Result<(), Refusal> 
     }
     channel.shrink_window(bench);
     Ok(())
+}
+
+/// True if each pair (first, last) lies above what comes before it.
+fn ascend(cumulative: u64, ranges: &[u64]) -> bool {
+    let mut told = cumulative;
+    ranges.chunks_exact(2).all(|pair| {
+        let (first, last) = (pair[0], pair[1]);
+        let ascends = told < first && first <= last;
+        told = last;
+        ascends
+    })
 }

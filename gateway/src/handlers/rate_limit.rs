@@ -20,11 +20,6 @@ pub(crate) struct RateLimit;
 
 impl Handler for RateLimit {
     fn inbound(&self, context: &mut ChannelContext<'_>, packet: Packet) -> Flow {
-        // Acks of pushes are as many as the services make them; the window
-        // bounds what they cost.
-        if matches!(packet.body, Some(Body::PushAck(_))) && context.channel.pushes.is_some() {
-            return Flow::Next(packet);
-        }
         let (rate, now_ms) = (context.bench.shared.packet_rate, context.now().mono_ms);
         if context.channel.rate.take(rate, now_ms).is_ok() {
             context.channel.strikes = 0;

@@ -1,6 +1,6 @@
 //! Rate limits and bounds on connections.
 
-use sluice_protocol::packet::{CloseReason, Connect, ErrorCode, Ping, packet::Body};
+use sluice_protocol::packet::{CloseReason, Connect, ErrorCode, Ping, PushAck, packet::Body};
 
 use crate::{
     client::{connect, text},
@@ -102,6 +102,23 @@ async fn too_many_packets_are_refused_and_then_closed() {
             other => panic!("unexpected {other:?}"),
         }
     }
+}
+
+#[tokio::test]
+async fn push_acks_are_counted_like_other_packets() {
+    let mut config = config();
+    config.limits.packets_per_s = 10;
+    config.limits.packets_burst = 20;
+    let rig = Rig::start_with(config).await;
+    let mut alice = rig.login("alice").await;
+    rig.services.push("alice", b"never acked").await;
+    assert_eq!(alice.push().await.number, 1);
+    for _ in 0..60 {
+        // It may be closed already.
+        let ack = PushAck::default();
+        let _ = alice.try_send(0, Body::PushAck(ack)).await;
+    }
+    alice.expect_go_away(CloseReason::RateLimited).await;
 }
 
 #[tokio::test]

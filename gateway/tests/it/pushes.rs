@@ -7,7 +7,8 @@ use sluice_protocol::{
     ConnectionId,
     envelope::{PushEntry, delivery},
     packet::{
-        Cursor, PushAck, Read, SyncHeads, Typing, TypingNotice, entry, packet::Body, typing::Target,
+        Cursor, ErrorCode, PushAck, Read, SyncHeads, Typing, TypingNotice, entry, packet::Body,
+        typing::Target,
     },
 };
 
@@ -138,6 +139,29 @@ async fn an_unacked_push_comes_again_and_is_given_up_in_the_end() {
     assert_eq!(bob.push().await.number, 2);
     bob.ack_pushes(2).await;
     bob.expect_silence(Duration::from_millis(300)).await;
+}
+
+#[tokio::test]
+async fn ranges_of_acks_must_ascend() {
+    let rig = Rig::start().await;
+    let mut bob = rig.login("bob").await;
+    for cumulative_and_ranges in [
+        [0, 5, 4, 9, 9],
+        [0, 3, 6, 6, 8],
+        [0, 3, 6, 3, 6],
+        [3, 3, 6, 8, 9],
+    ] {
+        let (cumulative, ranges) = (cumulative_and_ranges[0], &cumulative_and_ranges[1..]);
+        let ack = PushAck {
+            cumulative,
+            ranges: ranges.to_vec(),
+            ..PushAck::default()
+        };
+        bob.send(7, Body::PushAck(ack)).await;
+        bob.expect_error(ErrorCode::BadRequest).await;
+    }
+    rig.services.push("bob", b"all the same").await;
+    assert_eq!(bob.push().await.number, 1);
 }
 
 #[tokio::test]
