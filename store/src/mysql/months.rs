@@ -44,6 +44,20 @@ impl Month {
         (era * 146_097 + day_of_era).saturating_sub(719_468) * 86_400_000
     }
 
+    /// The month of a partition's name; `None` for `pmax`.
+    pub(super) fn of_partition(name: &str) -> Option<Self> {
+        let (year, month) = name.strip_prefix('p')?.split_at_checked(4)?;
+        let (year, month): (u32, u32) = (year.parse().ok()?, month.parse().ok()?);
+        (1..=12)
+            .contains(&month)
+            .then(|| Self(year * 12 + month - 1))
+    }
+
+    /// How many months it is from an earlier one to this.
+    pub(super) fn since(self, earlier: Self) -> u32 {
+        self.0.saturating_sub(earlier.0)
+    }
+
     /// The name of its partition: `p202611`.
     pub(super) fn partition(self) -> String {
         format!("p{:04}{:02}", self.0 / 12, self.0 % 12 + 1)
@@ -51,7 +65,7 @@ impl Month {
 }
 
 /// So many months as partitions; what is older falls into the first, what is
-/// newer into `pmax`.
+/// newer into `pmax`, which is split when months are added.
 pub(super) fn partition_list(first: Month, months: u32) -> String {
     let mut list = String::new();
     for month in (0..months).map(|ahead| first.forward(ahead)) {
@@ -77,7 +91,9 @@ mod tests {
             let month = Month::of(ms);
             assert_eq!(month.partition(), name);
             assert_eq!(month.start_ms(), start, "{name}");
+            assert_eq!(Month::of_partition(name), Some(month));
         }
+        assert_eq!(Month::of_partition("pmax"), None);
         let mut month = Month::of(0);
         while month < Month::of(4_102_444_800_000) {
             let next = month.forward(1);

@@ -69,13 +69,11 @@ impl Migrate {
                     known: VERSION as u32,
                 }))
             } else {
-                self.check_shards(connection).await
+                self.check_shards(connection).await?;
+                add_months(connection).await
             };
         }
-        let now_ms: u64 = sqlx::query_scalar("SELECT CAST(UNIX_TIMESTAMP() * 1000 AS UNSIGNED)")
-            .fetch_one(&mut *connection)
-            .await?;
-        let first = Month::of(now_ms).back(MONTHS_BEHIND);
+        let first = this_month(connection).await?.back(MONTHS_BEHIND);
         let months = partition_list(first, MONTHS_BEHIND + 1 + MONTHS_AHEAD);
         let tables = TABLES.replace("/*months*/", &months);
         for statement in statements(&tables) {
@@ -123,6 +121,43 @@ impl Migrate {
             self.shards
         ))))
     }
+}
+
+/// Gives the months ahead partitions of their own, before rows come that would
+/// have to be moved.
+async fn add_months(connection: &mut MySqlConnection) -> Result<(), Failure> {
+    let wanted = this_month(connection).await?.forward(MONTHS_AHEAD);
+    for table in ["message", "dedup"] {
+        let names: Vec<Vec<u8>> = sqlx::query_scalar(
+            "SELECT CAST(partition_name AS BINARY) FROM information_schema.partitions
+             WHERE table_schema = DATABASE() AND table_name = ?",
+        )
+        .bind(table)
+        .fetch_all(&mut *connection)
+        .await?;
+        let months = names
+            .iter()
+            .filter_map(|name| std::str::from_utf8(name).ok());
+        let Some(newest) = months.filter_map(Month::of_partition).max() else {
+            continue;
+        };
+        if newest < wanted {
+            let months = partition_list(newest.forward(1), wanted.since(newest));
+            let sql = format!("ALTER TABLE {table} REORGANIZE PARTITION pmax INTO ({months})");
+            sqlx::query(AssertSqlSafe(sql))
+                .execute(&mut *connection)
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+/// By the server's clock.
+async fn this_month(connection: &mut MySqlConnection) -> Result<Month, Failure> {
+    let now_ms: u64 = sqlx::query_scalar("SELECT CAST(UNIX_TIMESTAMP() * 1000 AS UNSIGNED)")
+        .fetch_one(connection)
+        .await?;
+    Ok(Month::of(now_ms))
 }
 
 /// The statements of a file, without its comments.

@@ -7,6 +7,7 @@ use sluice_protocol::{Partition, Seq, UserId, UserSeq, partition_of};
 use sluice_store::{
     Commit, MysqlConfig, MysqlServer, MysqlStore, NewEntry, Outcome, Store, StoreError, Stored,
 };
+use sqlx::Connection;
 
 use crate::kit::{PAGE, PARTITION, fresh_database, new_user, pair, say, text_of, user};
 
@@ -116,6 +117,35 @@ async fn a_crash_between_the_two_steps_is_healed_by_the_redelivery() {
         let list = owner.conversations(&user(name), None, 10).await.unwrap();
         assert_eq!((list.len(), list[0].last_seq), (1, Seq(2)));
     }
+}
+
+#[tokio::test]
+async fn months_ahead_get_their_partitions_at_every_start() {
+    let config = MysqlConfig::single(fresh_database().await);
+    drop(connected(&config).await);
+    let mut sql = sqlx::MySqlConnection::connect(&config.servers[0].url)
+        .await
+        .unwrap();
+    let list = "SELECT CAST(partition_name AS BINARY) FROM information_schema.partitions
+        WHERE table_schema = DATABASE() AND partition_name IS NOT NULL
+        ORDER BY table_name, partition_ordinal_position";
+    let all: Vec<Vec<u8>> = sqlx::query_scalar(list).fetch_all(&mut sql).await.unwrap();
+    // As if the last start had been two months ago.
+    let newest = all.len() - 2;
+    for table in ["message", "dedup"] {
+        for name in &all[newest - 1..=newest] {
+            let name = String::from_utf8_lossy(name);
+            let drop = format!("ALTER TABLE {table} DROP PARTITION {name}");
+            sqlx::query(sqlx::AssertSqlSafe(drop))
+                .execute(&mut sql)
+                .await
+                .unwrap();
+        }
+    }
+    let store = connected(&config).await;
+    let found: Vec<Vec<u8>> = sqlx::query_scalar(list).fetch_all(&mut sql).await.unwrap();
+    assert_eq!(found, all);
+    add_users(&store).await;
 }
 
 #[tokio::test]

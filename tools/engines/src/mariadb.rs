@@ -40,6 +40,7 @@ impl MariaDb {
             format!("--socket={}", folder.join("socket").display()),
             format!("--pid-file={}", folder.join("mariadbd.pid").display()),
             format!("--init-file={}", init.display()),
+            format!("--tmpdir={}", folder.display()),
             format!("--port={port}"),
             "--bind-address=127.0.0.1".into(),
             "--skip-name-resolve".into(),
@@ -129,6 +130,10 @@ async fn install(data: &Path) -> Result<(), EngineError> {
         install.arg("--user=root");
     }
     install.arg(format!("--datadir={}", data.display()));
+    // Servers that are laid out at once take each other's temporary tables in /tmp.
+    if let Some(folder) = data.parent() {
+        install.env("TMPDIR", folder);
+    }
     let output = install.stdin(Stdio::null()).output().await;
     finished("mariadb-install-db", "mariadb-server", output)
 }
