@@ -84,18 +84,18 @@ impl Keeper {
 
     async fn show_life(&self) {
         let held: Vec<String> = self.held.lock().iter().map(entry_text).collect();
-        if held.is_empty() {
-            return;
-        }
         let keys = [self.names.stream.as_str()];
-        let kept = self
-            .engine
-            .link
-            .script::<u64>(&self.engine.scripts.keep, &keys, |call| {
-                call.arg(&*self.consumer).arg(&held);
-            });
-        if let Err(error) = kept.await {
-            tracing::warn!(stream = %self.names.plain, %error, "no sign of life given");
+        let kept =
+            self.engine
+                .link
+                .script::<(i64, i64)>(&self.engine.scripts.keep, &keys, |call| {
+                    call.arg(&*self.consumer).arg(&held);
+                });
+        match kept.await {
+            Ok((entries, pending)) => self.names.gauge(entries, pending),
+            Err(error) => {
+                tracing::warn!(stream = %self.names.plain, %error, "no sign of life given");
+            }
         }
     }
 

@@ -131,16 +131,20 @@ impl Keeper {
     async fn renew(&self) {
         let tokens = self.tokens.lock().clone();
         let keys = [self.names.stream.as_str(), self.names.lease.as_str()];
-        let renewed = self
-            .engine
-            .link
-            .script::<u8>(&self.engine.scripts.renew, &keys, |call| {
-                call.arg(&tokens.current).arg(&tokens.former);
-                call.arg(self.engine.config.lease_ttl_ms);
-                call.arg(self.names.down_flag());
-            });
-        if let Err(error) = renewed.await {
-            tracing::warn!(stream = %self.names.plain, %error, "lease not renewed");
+        let renewed =
+            self.engine
+                .link
+                .script::<(i64, i64)>(&self.engine.scripts.renew, &keys, |call| {
+                    call.arg(&tokens.current).arg(&tokens.former);
+                    call.arg(self.engine.config.lease_ttl_ms);
+                    call.arg(self.names.down_flag());
+                });
+        match renewed.await {
+            Ok((entries, pending)) if entries >= 0 => self.names.gauge(entries, pending),
+            Ok(_) => tracing::debug!(stream = %self.names.plain, "lease not ours any more"),
+            Err(error) => {
+                tracing::warn!(stream = %self.names.plain, %error, "lease not renewed");
+            }
         }
     }
 

@@ -37,4 +37,15 @@ impl Names {
     pub(super) fn down_flag(&self) -> u8 {
         u8::from(self.is_down)
     }
+
+    /// Shows how full the stream is. `down` streams, whose names are without
+    /// end, share one label.
+    pub(super) fn gauge(&self, entries: i64, pending: i64) {
+        let stream = if self.is_down { "down" } else { &self.plain };
+        let set = |name, value: i64| {
+            metrics::gauge!(name, "stream" => stream.to_owned()).set(value as f64);
+        };
+        set("sluice_bus_stream_entries", entries);
+        set("sluice_bus_stream_pending_entries", pending);
+    }
 }

@@ -547,3 +547,90 @@ async fn a_backend_by_plain_commands_reads_answers_and_acks() {
     })
     .await;
 }
+
+/// Sentinel says where the master is, before and after it changes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_is_found_by_sentinel_also_after_a_failover() {
+    let mut master = Redis::start().await.unwrap();
+    let port = master.address().port().to_string();
+    let replica = Redis::with(sluice_engines::RedisSettings {
+        arguments: vec!["--replicaof".into(), "127.0.0.1".into(), port.clone()],
+        ..sluice_engines::RedisSettings::default()
+    });
+    let replica = replica.await.unwrap();
+    let sentinel = Sentinel::start(&port);
+    let config = RedisConfig {
+        sentinel_master: "chat".into(),
+        ..small(corner_of(vec![sentinel.url()], RedisMode::Sentinel))
+    };
+    let bus = open(&config);
+    eventually("Sentinel", async || {
+        bus.append(&UP, batch([1])).await.is_ok()
+    })
+    .await;
+    eventually("the replica", async || {
+        redis_cli(&replica, &["DBSIZE"]).await.trim() == "1" && sentinel.knows_replica()
+    })
+    .await;
+    master.kill().unwrap();
+    append_until_known(&bus, &UP, batch([2])).await;
+    let mut reader = soon("the lease", bus.own(&UP, &name("a"))).await.unwrap();
+    assert_eq!(first_seen_until(&mut reader, 2).await, [1, 2]);
+}
+
+/// A Sentinel that watches one master, called `chat`.
+struct Sentinel {
+    process: std::process::Child,
+    port: u16,
+    _folder: tempfile::TempDir,
+}
+
+impl Sentinel {
+    fn start(master_port: &str) -> Self {
+        let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sentinel.conf");
+        let lines = [
+            format!("port {port}"),
+            "bind 127.0.0.1".into(),
+            "protected-mode no".into(),
+            format!("dir {}", folder.path().display()),
+            format!("sentinel monitor chat 127.0.0.1 {master_port} 1"),
+            "sentinel down-after-milliseconds chat 500".into(),
+            "sentinel failover-timeout chat 3000".into(),
+        ];
+        std::fs::write(&path, lines.join("\n")).unwrap();
+        let process = std::process::Command::new("redis-server")
+            .arg(&path)
+            .arg("--sentinel")
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        Self {
+            process,
+            port,
+            _folder: folder,
+        }
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    fn knows_replica(&self) -> bool {
+        let port = self.port.to_string();
+        let mut cli = std::process::Command::new("redis-cli");
+        let asked = cli.args(["-p", &port, "sentinel", "replicas", "chat"]);
+        let told = String::from_utf8(asked.output().unwrap().stdout).unwrap();
+        told.contains("slave") && !told.contains("disconnected")
+    }
+}
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
