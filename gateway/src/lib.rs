@@ -56,6 +56,6 @@ pub use config::Config;
 pub use context::ChannelContext;
 pub use farewell::Farewell;
 pub use gateway::{BoundAddresses, Gateway, GatewayParts, StartError};
-pub use metrics::install as install_metrics;
+pub use metrics::{PrometheusHandle, install as install_metrics};
 pub use pipeline::{Flow, Handler, Outbound, Pipeline};
 pub use token::{KeyError, TokenVerifier, VerifiedToken};

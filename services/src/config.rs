@@ -142,7 +142,8 @@ impl From<DeviceRule> for DevicePolicy {
 // === impl AdminToken ===
 
 impl AdminToken {
-    pub(crate) fn as_str(&self) -> &str {
+    /// The token itself; empty when there is none.
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }

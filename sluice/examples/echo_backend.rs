@@ -10,7 +10,10 @@ use std::{io::Write, sync::Arc};
 
 use bytes::Bytes;
 use prost::Message;
-use sluice::{config::Config, standalone::Standalone};
+use sluice::{
+    config::Config,
+    node::{Node, Role},
+};
 use sluice_bus::{Bus, NodeName, Stream};
 use sluice_protocol::{
     Partition,
@@ -34,7 +37,7 @@ async fn main() -> anyhow::Result<()> {
     config.gateway.admin_address = Some(any_port);
     // The allow-list: clients may ask these services and no others.
     config.gateway.requests.services = vec![SERVICE.to_owned()];
-    let system = Standalone::start(config).await?;
+    let system = Node::start(Role::All, config, None).await?;
 
     for partition in (0..SHARED_PARTITIONS).map(Partition) {
         tokio::spawn(serve(system.bus(), partition));

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     endpoints::Addresses,
     server_process::{ServerProcess, this_program},
-    standalone::open_signer,
+    token_keys::open_signer,
 };
 
 /// What is asked for.

@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{bench, chat, demo, recv, send, serve};
+use crate::commands::{bench, chat, demo, keys, recv, send, serve};
 
 /// An instant-messaging gateway and the backend behind it.
 #[derive(Debug, Parser)]
@@ -24,6 +24,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Args),
+    Gateway(serve::GatewayArgs),
+    Service(serve::ServiceArgs),
+    Keys(keys::Args),
     Demo(demo::Args),
     Chat(chat::Args),
     Send(send::Args),
@@ -34,8 +37,8 @@ enum Command {
 /// Runs a command to its end, or until Ctrl-C or SIGTERM.
 pub fn run(cli: Cli) -> ExitCode {
     let default = match &cli.command {
-        Command::Serve(_) => "info",
-        Command::Demo(_) | Command::Bench(_) => "warn",
+        Command::Serve(_) | Command::Gateway(_) | Command::Service(_) => "info",
+        Command::Demo(_) | Command::Bench(_) | Command::Keys(_) => "warn",
         // They tell what matters themselves; a log would fall among the messages.
         Command::Chat(_) | Command::Send(_) | Command::Recv(_) => "error",
     };
@@ -62,6 +65,9 @@ pub fn run(cli: Cli) -> ExitCode {
         let signals = tokio::spawn(cancel_on_signal(shutdown.clone()));
         let result = match cli.command {
             Command::Serve(args) => serve::run(args, shutdown).await,
+            Command::Gateway(args) => serve::run_gateway(args, shutdown).await,
+            Command::Service(args) => serve::run_services(args, shutdown).await,
+            Command::Keys(args) => keys::run(args),
             Command::Demo(args) => demo::run(args, shutdown).await,
             Command::Chat(args) => chat::run(args, shutdown).await,
             Command::Send(args) => send::run(args, shutdown).await,

@@ -1,6 +1,8 @@
-//! The configuration file: one table a room, each with its own defaults.
+//! The configuration: a file with one table a room, each key with its own
+//! default, and over it the environment (`environment`).
 
 use std::{
+    fmt,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
@@ -9,28 +11,97 @@ use anyhow::Context;
 use serde::Deserialize;
 use sluice_protocol::limits::PARTITIONS_DEFAULT;
 
-/// The annotated defaults, for people to copy and change.
+use crate::environment;
+
+/// The annotated defaults, for people to copy and change. Settings of engines
+/// that are off by default stand behind a `#` without a space.
 pub const ANNOTATED: &str = include_str!("../sluice.toml");
 
 /// All that can be set.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Holds everything that must survive.
+    /// Holds everything of this process that must survive.
     pub data_dir: PathBuf,
     /// Where the HTTP APIs listen.
     pub http_address: SocketAddr,
-    /// Partitions of the conversation space. Fixed with the first start on a data folder.
+    /// Partitions of the conversation space. Fixed with the first start on a store.
     pub partitions: u16,
+    /// What runs in a process of its own.
+    pub roles: RoleAddresses,
+    /// Keys of login tokens.
+    pub tokens: Tokens,
+    /// What `GET /endpoints` tells clients.
+    pub endpoints: Endpoints,
     /// Client connections.
     pub gateway: sluice_gateway::Config,
     /// Users, messages and groups.
     pub services: sluice_services::Config,
-    /// The embedded store.
-    pub store: sluice_store::SqliteConfig,
-    /// The bus inside the process.
-    pub bus: sluice_bus::MemoryBusConfig,
+    /// What must survive.
+    pub store: StoreConfig,
+    /// Where gateways and services meet.
+    pub bus: BusConfig,
 }
+
+/// Where services listen that run without a gateway.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RoleAddresses {
+    /// HTTP APIs of `sluice service --only user`.
+    pub user_http_address: SocketAddr,
+    /// HTTP APIs of `sluice service --only message,group`, or one of them.
+    pub message_http_address: SocketAddr,
+    /// Health and metrics of `sluice service`.
+    pub service_admin_address: SocketAddr,
+}
+
+/// Keys of login tokens.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tokens {
+    /// The signing key itself, PKCS#8 in PEM. Goes before the file.
+    pub key: Secret,
+    /// Its file; empty: `token-key.pem` in the data folder.
+    pub key_file: PathBuf,
+    /// Further public keys, each in PEM or the path of a PEM file, whose tokens
+    /// gateways take.
+    pub public_keys: Vec<String>,
+}
+
+/// Where clients connect, if not at the gateway of the same process.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Endpoints {
+    /// `host:port` for TCP clients, perhaps of a balancer; empty: as it listens.
+    pub tcp: String,
+    /// Likewise for WebSocket clients.
+    pub ws: String,
+}
+
+/// What must survive, and where.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreConfig {
+    /// In the data folder, unless `mysql` is set.
+    pub sqlite: sluice_store::SqliteConfig,
+    /// On servers.
+    pub mysql: Option<sluice_store::MysqlConfig>,
+}
+
+/// Where gateways and services meet.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BusConfig {
+    /// Inside this process, unless `redis` is set.
+    pub memory: sluice_bus::MemoryBusConfig,
+    /// On Redis.
+    pub redis: Option<sluice_bus::RedisConfig>,
+}
+
+/// What no log shows.
+#[derive(Clone, Default, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
 
 // === impl Config ===
 
@@ -40,24 +111,69 @@ impl Default for Config {
             data_dir: PathBuf::from("sluice-data"),
             http_address: (Ipv4Addr::LOCALHOST, 8080).into(),
             partitions: PARTITIONS_DEFAULT,
+            roles: RoleAddresses::default(),
+            tokens: Tokens::default(),
+            endpoints: Endpoints::default(),
             gateway: Default::default(),
             services: Default::default(),
-            store: Default::default(),
-            bus: Default::default(),
+            store: StoreConfig::default(),
+            bus: BusConfig::default(),
         }
     }
 }
 
 impl Config {
-    /// Reads a file, or takes the defaults.
+    /// Reads a file, or takes the defaults; `SLUICE__` variables go before both.
     pub fn read(path: Option<&Path>) -> anyhow::Result<Self> {
-        let Some(path) = path else {
-            return Ok(Self::default());
-        };
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read the configuration {}", path.display()))?;
-        toml::from_str(&text).with_context(|| format!("in the configuration {}", path.display()))
+        let mut table = toml::Table::new();
+        if let Some(path) = path {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read the configuration {}", path.display()))?;
+            let in_file = || format!("in the configuration {}", path.display());
+            // By itself first, so that an error names its line.
+            toml::from_str::<Self>(&text).with_context(in_file)?;
+            table = toml::from_str(&text).with_context(in_file)?;
+        }
+        environment::overlay(&mut table, &every_key(), std::env::vars())?;
+        Self::deserialize(table).context("in the SLUICE__ variables of the environment")
     }
+}
+
+// === impl RoleAddresses ===
+
+impl Default for RoleAddresses {
+    fn default() -> Self {
+        let here = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self {
+            user_http_address: here(8090),
+            message_http_address: here(8100),
+            service_admin_address: here(8082),
+        }
+    }
+}
+
+// === impl Secret ===
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "none" } else { "set" })
+    }
+}
+
+/// The annotated file with nothing switched off: which keys there are, and of
+/// what type.
+fn every_key() -> toml::Table {
+    let mut text = String::new();
+    for line in ANNOTATED.lines() {
+        let setting = line.strip_prefix('#').filter(|rest| {
+            let first = rest.chars().next();
+            first.is_some_and(|first| first != ' ')
+        });
+        text.push_str(setting.unwrap_or(line));
+        text.push('\n');
+    }
+    // A test holds it to be TOML.
+    toml::from_str(&text).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -74,8 +190,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_switched_off_in_it_holds_the_defaults_too() {
+        let all = Config::deserialize(every_key()).unwrap();
+        assert_eq!(all.bus.redis, Some(sluice_bus::RedisConfig::default()));
+        let mut mysql = all.store.mysql.unwrap();
+        assert_eq!(mysql.servers.len(), 1);
+        mysql.servers = Vec::new();
+        assert_eq!(mysql, sluice_store::MysqlConfig::default());
+    }
+
+    #[test]
     fn an_unknown_key_is_named() {
         let error = toml::from_str::<Config>("[gateway]\nlisten = 1").unwrap_err();
         assert!(error.to_string().contains("listen"), "{error}");
+    }
+
+    #[test]
+    fn the_token_key_is_not_shown() {
+        let config: Config = toml::from_str("[tokens]\nkey = \"hush\"").unwrap();
+        assert!(!format!("{config:?}").contains("hush"));
     }
 }

@@ -2,6 +2,8 @@
 //! what clients saw.
 
 pub mod board;
+pub mod chaos;
+pub mod cluster;
 pub mod log;
 pub mod oracle;
 pub mod person;
@@ -15,11 +17,14 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use sluice_client::{Endpoint, HttpApi, Transport};
 use sluice_relay::{FaultPlan, Relay};
+use tokio::sync::watch;
 
 use crate::{endpoints::Addresses, server_process::ServerProcess};
 use board::Board;
+use chaos::ChaosPlan;
+use cluster::{Cluster, Shape};
 use plan::{Plan, PlanOptions};
-use replay::Replay;
+use replay::{Load, Replay};
 use report::Findings;
 pub use report::Report;
 
@@ -51,6 +56,15 @@ pub struct DemoOptions {
 pub enum Server {
     /// Start `program serve` for the run.
     Start(PathBuf),
+    /// Start a cluster of `program` for the run, and perhaps kill parts of it.
+    Cluster {
+        /// What to run as gateways and services.
+        program: PathBuf,
+        /// How many of what.
+        shape: Shape,
+        /// What is killed meanwhile.
+        chaos: Option<ChaosPlan>,
+    },
     /// Use the one whose HTTP API is here.
     At(String),
     /// As `At`, but clients connect to these addresses instead of those that
@@ -86,50 +100,46 @@ pub async fn run(options: DemoOptions) -> anyhow::Result<Report> {
     ));
     drop(log);
 
-    let mut process = None;
-    let (http, endpoint) = match options.server {
-        Server::Start(program) => {
-            let started = ServerProcess::start(&program, ServerProcess::folder()?).await?;
-            let found = (
-                started.addresses.http.clone(),
-                started.addresses.endpoint()?,
-            );
-            process = Some(started);
-            found
-        }
-        Server::At(http) => {
-            let addresses = Addresses::of(&http).await?;
-            (addresses.http.clone(), addresses.endpoint()?)
-        }
-        Server::Behind { http, endpoint } => (http, endpoint),
-    };
-    let (endpoint, relays) = behind_relays(endpoint, options.faults, seed).await?;
+    let mut system = System::start(options.server).await?;
+    let (endpoints, relays) = behind_relays(&system.endpoints, &options.faults, seed).await?;
 
     let board = Arc::new(Board::new(Arc::clone(&plan))?);
     let progress = ProgressBar::new(0);
     if !options.progress {
         progress.set_draw_target(ProgressDrawTarget::hidden());
     }
+    let (load, phase) = watch::channel(Load::Before);
     let replay = Replay {
         board: Arc::clone(&board),
-        api: HttpApi::new(&http)?,
-        endpoint,
+        api: HttpApi::new(&system.http)?,
+        endpoints,
+        spread: system
+            .chaos
+            .as_ref()
+            .map_or(Duration::ZERO, |chaos| chaos.span),
+        load,
         scratch: tempfile::Builder::new()
             .prefix("sluice-demo-state-")
             .tempdir()?,
         patience: options.patience,
         progress,
     };
-    let outcome = replay.run().await?;
+    let mut chaos = None;
+    let outcome = match (&system.chaos, &mut system.cluster) {
+        (Some(plan), Some(cluster)) => {
+            let killing = chaos::run(plan, cluster, &board, phase, seed);
+            let (outcome, figures) = tokio::try_join!(replay.run(), killing)?;
+            chaos = Some(figures);
+            outcome
+        }
+        _ => replay.run().await?,
+    };
     let mut failures = outcome.failures;
     for relay in relays {
         relay.shutdown().await;
     }
-    let mut server_rss_peak_mb = 0.0;
-    if let Some(process) = process {
-        server_rss_peak_mb = process.rss_peak_mb();
-        failures.extend(process.stop().await.err().map(|error| format!("{error:#}")));
-    }
+    let server_rss_peak_mb = system.rss_peak_mb();
+    failures.extend(system.stop().await.err().map(|error| format!("{error:#}")));
     let findings = Findings {
         verdict: board.verdict(),
         counts: board.counts(),
@@ -137,20 +147,89 @@ pub async fn run(options: DemoOptions) -> anyhow::Result<Report> {
         duration_s: outcome.duration.as_secs_f64(),
         server_rss_peak_mb,
         failures,
+        chaos,
     };
     Ok(Report::new(&plan, seed, findings))
 }
 
-/// Puts a relay before each transport where faults are asked for.
-async fn behind_relays(
-    endpoint: Endpoint,
-    faults: FaultPlan,
-    seed: u64,
-) -> anyhow::Result<(Endpoint, Vec<Relay>)> {
-    if faults.is_empty() {
-        return Ok((endpoint, vec![]));
+/// The system under demonstration, and what of it was started for the run.
+struct System {
+    http: String,
+    endpoints: Vec<Endpoint>,
+    process: Option<ServerProcess>,
+    cluster: Option<Cluster>,
+    chaos: Option<ChaosPlan>,
+}
+
+// === impl System ===
+
+impl System {
+    async fn start(server: Server) -> anyhow::Result<Self> {
+        let mut system = Self {
+            http: String::new(),
+            endpoints: Vec::new(),
+            process: None,
+            cluster: None,
+            chaos: None,
+        };
+        match server {
+            Server::Start(program) => {
+                let started = ServerProcess::start(&program, ServerProcess::folder()?).await?;
+                system.http = started.addresses.http.clone();
+                system.endpoints = vec![started.addresses.endpoint()?];
+                system.process = Some(started);
+            }
+            Server::Cluster {
+                program,
+                shape,
+                chaos,
+            } => {
+                let cluster = Cluster::start(&program, shape).await?;
+                system.http = cluster.http()?;
+                system.endpoints = cluster.endpoints()?;
+                system.cluster = Some(cluster);
+                system.chaos = chaos;
+            }
+            Server::At(http) => {
+                let addresses = Addresses::of(&http).await?;
+                system.http = addresses.http.clone();
+                system.endpoints = vec![addresses.endpoint()?];
+            }
+            Server::Behind { http, endpoint } => {
+                system.http = http;
+                system.endpoints = vec![endpoint];
+            }
+        }
+        Ok(system)
     }
+
+    fn rss_peak_mb(&self) -> f64 {
+        let process = self.process.as_ref().map(ServerProcess::rss_peak_mb);
+        let cluster = self.cluster.as_ref().map(Cluster::rss_peak_mb);
+        process.or(cluster).unwrap_or_default()
+    }
+
+    async fn stop(self) -> anyhow::Result<()> {
+        if let Some(process) = self.process {
+            process.stop().await?;
+        }
+        if let Some(cluster) = self.cluster {
+            cluster.stop().await?;
+        }
+        Ok(())
+    }
+}
+
+/// Puts a relay before each transport of each gateway where faults are asked for.
+async fn behind_relays(
+    endpoints: &[Endpoint],
+    faults: &FaultPlan,
+    seed: u64,
+) -> anyhow::Result<(Vec<Endpoint>, Vec<Relay>)> {
     let mut relays = Vec::new();
+    if faults.is_empty() {
+        return Ok((endpoints.to_vec(), relays));
+    }
     let mut relay = async |upstream: std::net::SocketAddr| {
         let listen = (std::net::Ipv4Addr::LOCALHOST, 0).into();
         let relay = Relay::start(listen, upstream, faults.clone(), seed).await?;
@@ -158,14 +237,18 @@ async fn behind_relays(
         relays.push(relay);
         anyhow::Ok(address)
     };
-    let mut behind = Endpoint::default();
-    if let Some(tcp) = endpoint.tcp {
-        behind.tcp = Some(relay(tcp).await?);
+    let mut all = Vec::new();
+    for endpoint in endpoints {
+        let mut behind = Endpoint::default();
+        if let Some(tcp) = endpoint.tcp {
+            behind.tcp = Some(relay(tcp).await?);
+        }
+        if let Some(ws) = &endpoint.ws {
+            let upstream = ws.trim_start_matches("ws://").trim_end_matches('/').parse();
+            let upstream = upstream.with_context(|| format!("{ws} names no address"))?;
+            behind.ws = Some(format!("ws://{}/", relay(upstream).await?));
+        }
+        all.push(behind);
     }
-    if let Some(ws) = endpoint.ws {
-        let upstream = ws.trim_start_matches("ws://").trim_end_matches('/').parse();
-        let upstream = upstream.with_context(|| format!("{ws} names no address"))?;
-        behind.ws = Some(format!("ws://{}/", relay(upstream).await?));
-    }
-    Ok((behind, relays))
+    Ok((all, relays))
 }

@@ -9,8 +9,11 @@ use sluice_client::Endpoint;
 /// Where a server can be reached: `serve`'s first line, and `GET /endpoints`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Addresses {
-    /// HTTP APIs.
+    /// HTTP APIs; empty for a gateway, which has none.
+    #[serde(default)]
     pub http: String,
+    /// Health and metrics, in a first line only.
+    pub admin: Option<String>,
     /// TCP clients.
     pub tcp: Option<String>,
     /// WebSocket clients.
@@ -59,6 +62,7 @@ impl Addresses {
         };
         Self {
             http: http.to_owned(),
+            admin: None,
             tcp: self.tcp.map(named),
             ws: self.ws.map(named),
         }
@@ -87,6 +91,7 @@ mod tests {
     fn a_server_on_all_addresses_is_where_it_was_found() {
         let listening = |tcp: &str| Addresses {
             http: "127.0.0.1:1".to_owned(),
+            admin: None,
             tcp: Some(tcp.to_owned()),
             ws: None,
         };

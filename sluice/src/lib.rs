@@ -1,6 +1,7 @@
 //! The one binary of Sluice, as a library so that its tests can call it:
 //! wires, parses, prints.
 
+mod admin;
 pub mod allocator;
 pub mod bench;
 pub mod chat;
@@ -9,6 +10,9 @@ pub mod commands;
 pub mod config;
 pub mod demo;
 pub mod endpoints;
+pub mod engines;
+pub mod environment;
 mod http;
+pub mod node;
 pub mod server_process;
-pub mod standalone;
+pub mod token_keys;

@@ -1,5 +1,5 @@
-//! A server under demonstration or measurement: a process of its own, so that
-//! its memory is its own, started on free ports and ended with the run.
+//! Servers under demonstration or measurement: processes of their own, so that
+//! their memory is their own, started on free ports and ended with the run.
 
 use std::{
     path::{Path, PathBuf},
@@ -14,10 +14,18 @@ use tokio::{
     process::{Child, Command},
 };
 
+/// A process of the system that has said where it listens. Killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    /// Where it listens.
+    pub addresses: Addresses,
+}
+
 /// A `sluice serve` that this process has started.
 #[derive(Debug)]
 pub struct ServerProcess {
-    child: Child,
+    process: Process,
     /// Where it listens.
     pub addresses: Addresses,
     _data: tempfile::TempDir,
@@ -28,7 +36,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The demo's people have random passwords that nobody keeps, so hashing them
 /// slowly would only measure the hash.
-const CONFIG: &str = r#"
+pub const CONFIG: &str = r#"
 [services]
 argon2_memory_kib = 64
 argon2_iterations = 1
@@ -54,19 +62,50 @@ impl ServerProcess {
     pub async fn start(program: &Path, data: tempfile::TempDir) -> anyhow::Result<Self> {
         let config = data.path().join("sluice.toml");
         std::fs::write(&config, CONFIG)?;
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .arg("serve")
             .args(["--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .args(["--tcp", "127.0.0.1:0", "--ws", "127.0.0.1:0"])
             .arg("--config")
             .arg(&config)
             .arg("--data-dir")
-            .arg(Self::data_dir(&data))
+            .arg(Self::data_dir(&data));
+        let process = Process::start(&mut command).await?;
+        Ok(Self {
+            addresses: process.addresses.clone(),
+            process,
+            _data: data,
+        })
+    }
+
+    /// Its process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.pid()
+    }
+
+    /// Highest resident memory so far, in MB.
+    pub fn rss_peak_mb(&self) -> f64 {
+        self.process.rss_peak_mb()
+    }
+
+    /// Asks it to drain and waits for its end.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.process.stop().await
+    }
+}
+
+// === impl Process ===
+
+impl Process {
+    /// Starts it and waits for its first line.
+    pub async fn start(command: &mut Command) -> anyhow::Result<Self> {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("cannot start {} serve", program.display()))?;
+            .with_context(|| format!("cannot start {:?}", command.as_std()))?;
         let stdout = child
             .stdout
             .take()
@@ -83,11 +122,7 @@ impl ServerProcess {
         };
         let addresses = serde_json::from_str(&first)
             .with_context(|| format!("the server's first line is not what was agreed: {first}"))?;
-        Ok(Self {
-            child,
-            addresses,
-            _data: data,
-        })
+        Ok(Self { child, addresses })
     }
 
     /// Its process id, while it runs.
@@ -104,6 +139,11 @@ impl ServerProcess {
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
         kib.unwrap_or_default() / 1024.0
+    }
+
+    /// Kills it at once (SIGKILL).
+    pub async fn kill(&mut self) -> std::io::Result<()> {
+        self.child.kill().await
     }
 
     /// Asks it to drain and waits for its end.

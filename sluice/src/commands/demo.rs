@@ -7,7 +7,7 @@ use sluice_relay::FaultPlan;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    demo::{self, DemoOptions, Server},
+    demo::{self, DemoOptions, Server, chaos::ChaosPlan, cluster::Shape},
     server_process,
 };
 
@@ -22,6 +22,7 @@ use crate::{
 #[command(after_help = "Examples:\n  \
     sluice demo\n  \
     sluice demo --data log.ndjson.gz --transports tcp,ws --json\n  \
+    sluice demo --cluster gateways=3,services=2\n  \
     sluice demo --limit 20 --faults delay_ms=40,jitter_ms=20,reset_s=10")]
 pub struct Args {
     /// Chat log: one {"conversation","sender","text"} a line, .gz or not [default: an excerpt that ships]
@@ -43,6 +44,14 @@ pub struct Args {
     /// Use a running server, by the address of its HTTP API; its memory is not known then
     #[arg(long, value_name = "ADDR")]
     server: Option<String>,
+    /// Start a cluster for the run instead of one process: Redis, MariaDB and the
+    /// roles, such as "gateways=3,services=2[,redis=cluster][,mariadb=2]"
+    #[arg(long, value_name = "SHAPE", conflicts_with = "server")]
+    cluster: Option<Shape>,
+    /// Kill and restart processes of the cluster under load, such as
+    /// "kill=gateway,service,redis,mariadb every=5s for=120s"
+    #[arg(long, value_name = "CHAOS", requires = "cluster")]
+    chaos: Option<ChaosPlan>,
     /// Every random choice follows it [default: random, printed]
     #[arg(long)]
     seed: Option<u64>,
@@ -66,9 +75,14 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<Exit
         groups: args.groups,
         faults: args.faults,
         seed,
-        server: match args.server {
-            Some(http) => Server::At(http),
-            None => Server::Start(server_process::this_program()?),
+        server: match (args.server, args.cluster) {
+            (Some(http), _) => Server::At(http),
+            (None, Some(shape)) => Server::Cluster {
+                program: server_process::this_program()?,
+                shape,
+                chaos: args.chaos,
+            },
+            (None, None) => Server::Start(server_process::this_program()?),
         },
         patience: Duration::from_secs(args.patience_s),
         progress: true,

@@ -12,7 +12,10 @@ use anyhow::{Context, bail};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use sluice_client::{ApiError, ConversationId, Endpoint, HttpApi, Target, UserId};
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
 
 use super::{
     board::Board,
@@ -36,14 +39,29 @@ pub struct Replay {
     pub board: Arc<Board>,
     /// The server's HTTP API.
     pub api: HttpApi,
-    /// Where clients connect (perhaps a relay).
-    pub endpoint: Endpoint,
+    /// Where clients connect (perhaps relays), spread over all of them.
+    pub endpoints: Vec<Endpoint>,
+    /// Strands begin within this span; zero: all at once.
+    pub spread: Duration,
+    /// Tells how far the run is.
+    pub load: watch::Sender<Load>,
     /// For the positions of those who restart.
     pub scratch: tempfile::TempDir,
     /// Without any progress for this long, the replay is over.
     pub patience: Duration,
     /// Shown while it runs.
     pub progress: ProgressBar,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Load {
+    /// Accounts and groups are made.
+    Before,
+    /// People talk.
+    On,
+    /// All has arrived, or nothing moves any more.
+    Over,
 }
 
 /// What a replay found beside what the board holds.
@@ -69,7 +87,9 @@ impl Replay {
 
         self.stage("replaying", plan.messages.len());
         let started = Instant::now();
+        self.load.send_replace(Load::On);
         let mut outcome = self.replay(&plan, &people, &accounts, &groups).await;
+        self.load.send_replace(Load::Over);
         outcome.duration = started.elapsed().saturating_sub(outcome.duration);
 
         let looking = plan.users.len() + plan.users.iter().flat_map(|u| u.second_device).count();
@@ -96,8 +116,9 @@ impl Replay {
     }
 
     async fn register(&self, plan: &Plan) -> anyhow::Result<Vec<Account>> {
-        stream::iter(&plan.users)
-            .map(|planned| async {
+        let endpoints = self.endpoints.iter().cycle();
+        stream::iter(plan.users.iter().zip(endpoints))
+            .map(|(planned, endpoint)| async {
                 let user = UserId::parse(&planned.name)?;
                 let password = format!("{:032x}", rand::random::<u128>());
                 patiently(|| self.api.register(&user, &password, None)).await?;
@@ -106,7 +127,7 @@ impl Replay {
                 anyhow::Ok(Account {
                     user,
                     token: login.token,
-                    endpoint: self.endpoint.clone(),
+                    endpoint: endpoint.clone(),
                 })
             })
             .buffered(SIDE_BY_SIDE)
@@ -183,7 +204,11 @@ impl Replay {
                 })
                 .collect();
             let failures = Arc::clone(&failures);
+            let begin = self
+                .spread
+                .mul_f64(strand as f64 / plan.strands.len() as f64);
             strands.spawn(async move {
+                tokio::time::sleep(begin).await;
                 if let Err(error) = run_strand(&board, &plan.strands[strand], &speakers).await
                     && let Ok(mut failures) = failures.lock()
                 {

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::{
     board::{Counts, Latencies},
+    chaos::ChaosFigures,
     oracle::{FaultCounts, Verdict},
     plan::Plan,
 };
@@ -53,12 +54,15 @@ pub struct Report {
     pub ack_p99_ms: f64,
     /// First send to last arrival.
     pub duration_s: f64,
-    /// Highest resident memory of the server's process; 0 with `--server`.
+    /// Highest resident memory of the server's processes; 0 with `--server`.
     pub server_rss_peak_mb: f64,
     /// Makes the same run again.
     pub seed: u64,
     /// Whether all that is promised held.
     pub ok: bool,
+    /// What was killed meanwhile, and how long nothing moved.
+    #[serde(flatten)]
+    pub chaos: Option<ChaosFigures>,
     /// The first few faults, for people.
     #[serde(skip)]
     pub examples: Vec<String>,
@@ -78,6 +82,8 @@ pub struct Findings {
     pub server_rss_peak_mb: f64,
     /// Something went wrong beside the oracle's columns.
     pub failures: Vec<String>,
+    /// Of a run with kills.
+    pub chaos: Option<ChaosFigures>,
 }
 
 /// One cut-off user in twenty at least.
@@ -95,6 +101,7 @@ impl Report {
             duration_s,
             server_rss_peak_mb,
             failures,
+            chaos,
         } = findings;
         let users = plan.users.len() as u64;
         let seconds = plan
@@ -138,6 +145,7 @@ impl Report {
             server_rss_peak_mb: round(server_rss_peak_mb),
             seed,
             ok,
+            chaos,
             examples,
         }
     }
@@ -197,6 +205,10 @@ impl Report {
                 "not known".to_owned()
             },
         );
+        if let Some(chaos) = &self.chaos {
+            row("processes killed", chaos.kills.to_string());
+            row("longest stall (ms)", format!("{:.0}", chaos.stall_max_ms));
+        }
         row("seed", self.seed.to_string());
         row("ok", if self.ok { "yes" } else { "NO" }.to_owned());
         let mut text = table.to_string();

@@ -1,0 +1,334 @@
+//! A cluster for one demo: Redis and MariaDB in private folders, gateways and
+//! services as processes, all on free ports; gone when it is dropped.
+
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use anyhow::{Context, bail};
+use sluice_client::Endpoint;
+use sluice_engines::{MariaDb, Redis, RedisCluster};
+use tokio::process::Command;
+
+use crate::{
+    endpoints::Addresses,
+    server_process::{CONFIG, Process},
+    token_keys,
+};
+
+/// What a cluster is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Gateway processes.
+    pub gateways: usize,
+    /// Processes that run all services each.
+    pub services: usize,
+    /// Three masters instead of one server.
+    pub redis_cluster: bool,
+    /// MariaDB servers, among which the shards are divided.
+    pub mariadb: usize,
+}
+
+/// What can be killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// A gateway.
+    Gateway,
+    /// A process of services.
+    Service,
+    /// A Redis server.
+    Redis,
+    /// A MariaDB server.
+    MariaDb,
+}
+
+/// A running cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    // In the order in which they are to end.
+    gateways: Vec<Member>,
+    services: Vec<Member>,
+    redis: Vec<Redis>,
+    mariadb: Vec<MariaDb>,
+    _folder: tempfile::TempDir,
+}
+
+/// A role's process that can be started again where it was.
+#[derive(Debug)]
+struct Member {
+    program: PathBuf,
+    role: &'static str,
+    config: PathBuf,
+    /// Where it listens, from its first start on.
+    addresses: Addresses,
+    process: Option<Process>,
+}
+
+const MEMBERS_MAX: usize = 64;
+
+// === impl Shape ===
+
+impl FromStr for Shape {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut shape = Shape {
+            gateways: 1,
+            services: 1,
+            redis_cluster: false,
+            mariadb: 1,
+        };
+        for part in text.split(',').filter(|part| !part.is_empty()) {
+            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            let count = || match value.parse() {
+                Ok(count) if (1..=MEMBERS_MAX).contains(&count) => Ok(count),
+                _ => Err(format!("{name}={value}: a number from 1 to {MEMBERS_MAX}")),
+            };
+            match (name, value) {
+                ("gateways", _) => shape.gateways = count()?,
+                ("services", _) => shape.services = count()?,
+                ("mariadb", _) => shape.mariadb = count()?,
+                ("redis", "single") => shape.redis_cluster = false,
+                ("redis", "cluster") => shape.redis_cluster = true,
+                _ => {
+                    return Err(format!(
+                        "{part:?}: a cluster is gateways=N,services=N[,redis=cluster][,mariadb=N]"
+                    ));
+                }
+            }
+        }
+        Ok(shape)
+    }
+}
+
+// === impl Kind ===
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 4] = [Kind::Gateway, Kind::Service, Kind::Redis, Kind::MariaDb];
+
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Gateway => "gateway",
+            Kind::Service => "service",
+            Kind::Redis => "redis",
+            Kind::MariaDb => "mariadb",
+        }
+    }
+}
+
+// === impl Cluster ===
+
+impl Cluster {
+    /// Starts the engines, then the services, then the gateways.
+    pub async fn start(program: &Path, shape: Shape) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("sluice-cluster-")
+            .tempdir()?;
+        let (redis, mode) = if shape.redis_cluster {
+            (RedisCluster::start().await?.masters, "cluster")
+        } else {
+            (vec![Redis::durable().await?], "single")
+        };
+        let mut mariadb = Vec::new();
+        for _ in 0..shape.mariadb {
+            mariadb.push(MariaDb::start().await?);
+        }
+        token_keys::open_signer(folder.path())?;
+        let config = folder.path().join("sluice.toml");
+        let urls: Vec<String> = redis.iter().map(Redis::url).collect();
+        let text = configuration(folder.path(), mode, &urls, &mariadb);
+        std::fs::write(&config, text)?;
+
+        let mut cluster = Self {
+            gateways: Vec::new(),
+            services: Vec::new(),
+            redis,
+            mariadb,
+            _folder: folder,
+        };
+        for _ in 0..shape.services {
+            let member = Member::start(program, "service", &config).await?;
+            cluster.services.push(member);
+        }
+        for _ in 0..shape.gateways {
+            let member = Member::start(program, "gateway", &config).await?;
+            cluster.gateways.push(member);
+        }
+        Ok(cluster)
+    }
+
+    /// The HTTP API of the first node that has one.
+    pub fn http(&self) -> anyhow::Result<String> {
+        let first = self.services.first().context("no services run")?;
+        Ok(first.addresses.http.clone())
+    }
+
+    /// Where clients connect, one of each gateway.
+    pub fn endpoints(&self) -> anyhow::Result<Vec<Endpoint>> {
+        let gateways = self.gateways.iter();
+        gateways
+            .map(|gateway| gateway.addresses.endpoint())
+            .collect()
+    }
+
+    /// Highest resident memory of gateways and services together, in MB, since
+    /// each was last started.
+    pub fn rss_peak_mb(&self) -> f64 {
+        let members = self.gateways.iter().chain(&self.services);
+        let processes = members.filter_map(|member| member.process.as_ref());
+        processes.map(Process::rss_peak_mb).sum()
+    }
+
+    /// How many there are of a kind.
+    pub fn count(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Gateway => self.gateways.len(),
+            Kind::Service => self.services.len(),
+            Kind::Redis => self.redis.len(),
+            Kind::MariaDb => self.mariadb.len(),
+        }
+    }
+
+    /// Kills one of them without a word.
+    pub async fn kill(&mut self, kind: Kind, which: usize) -> anyhow::Result<()> {
+        let gone = "there is no such process";
+        match kind {
+            Kind::Gateway => self.gateways.get_mut(which).context(gone)?.kill().await?,
+            Kind::Service => self.services.get_mut(which).context(gone)?.kill().await?,
+            Kind::Redis => self.redis.get_mut(which).context(gone)?.kill()?,
+            Kind::MariaDb => self.mariadb.get_mut(which).context(gone)?.kill()?,
+        }
+        Ok(())
+    }
+
+    /// Starts one that was killed again, on its ports and data.
+    pub async fn restart(&mut self, kind: Kind, which: usize) -> anyhow::Result<()> {
+        let gone = "there is no such process";
+        match kind {
+            Kind::Gateway => {
+                self.gateways
+                    .get_mut(which)
+                    .context(gone)?
+                    .restart()
+                    .await?
+            }
+            Kind::Service => {
+                self.services
+                    .get_mut(which)
+                    .context(gone)?
+                    .restart()
+                    .await?
+            }
+            Kind::Redis => self.redis.get_mut(which).context(gone)?.restart().await?,
+            Kind::MariaDb => self.mariadb.get_mut(which).context(gone)?.restart().await?,
+        }
+        Ok(())
+    }
+
+    /// Asks all to end, gateways first, and waits for them.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        for members in [self.gateways, self.services] {
+            let stops = members.into_iter().filter_map(|member| member.process);
+            let ended = futures_util::future::join_all(stops.map(Process::stop)).await;
+            ended.into_iter().collect::<anyhow::Result<()>>()?;
+        }
+        Ok(())
+    }
+}
+
+// === impl Member ===
+
+impl Member {
+    async fn start(program: &Path, role: &'static str, config: &Path) -> anyhow::Result<Self> {
+        let any = || "127.0.0.1:0".to_owned();
+        let mut member = Self {
+            program: program.to_owned(),
+            role,
+            config: config.to_owned(),
+            addresses: Addresses {
+                http: any(),
+                admin: Some(any()),
+                tcp: Some(any()),
+                ws: Some(any()),
+            },
+            process: None,
+        };
+        member.restart().await?;
+        Ok(member)
+    }
+
+    async fn restart(&mut self) -> anyhow::Result<()> {
+        let mut command = Command::new(&self.program);
+        command.arg(self.role).arg("--config").arg(&self.config);
+        let addresses = &self.addresses;
+        let http = (self.role == "service").then_some(&addresses.http);
+        let gateway = self.role == "gateway";
+        let listening = [
+            ("--http", http),
+            ("--admin", addresses.admin.as_ref()),
+            ("--tcp", addresses.tcp.as_ref().filter(|_| gateway)),
+            ("--ws", addresses.ws.as_ref().filter(|_| gateway)),
+        ];
+        for (flag, address) in listening {
+            if let Some(address) = address {
+                command.arg(flag).arg(address);
+            }
+        }
+        let process = Process::start(&mut command).await;
+        let process = process.with_context(|| format!("a {} of the cluster", self.role))?;
+        self.addresses = process.addresses.clone();
+        self.process = Some(process);
+        Ok(())
+    }
+
+    async fn kill(&mut self) -> anyhow::Result<()> {
+        let Some(mut process) = self.process.take() else {
+            bail!("the {} is dead already", self.role)
+        };
+        Ok(process.kill().await?)
+    }
+}
+
+/// What all processes of the cluster share.
+fn configuration(folder: &Path, mode: &str, urls: &[String], mariadb: &[MariaDb]) -> String {
+    const SHARDS: usize = 64;
+    let count = mariadb.len();
+    let server = |(index, server): (usize, &MariaDb)| {
+        let (first, end) = (index * SHARDS / count, (index + 1) * SHARDS / count);
+        let url = server.url("sluice");
+        format!("{{ url = {url:?}, shards = \"{first}-{}\" }}", end - 1)
+    };
+    let servers: Vec<String> = mariadb.iter().enumerate().map(server).collect();
+    format!(
+        "data_dir = {folder:?}\n\
+         {CONFIG}\n\
+         [bus.redis]\nmode = {mode:?}\nurls = {urls:?}\n\
+         [store.mysql]\nshards = {SHARDS}\nservers = [{}]\n",
+        servers.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_are_read() {
+        let shape: Shape = "gateways=3,services=2,redis=cluster,mariadb=2"
+            .parse()
+            .unwrap();
+        let expected = Shape {
+            gateways: 3,
+            services: 2,
+            redis_cluster: true,
+            mariadb: 2,
+        };
+        assert_eq!(shape, expected);
+        for wrong in ["gateways=0", "services=x", "redis=ring", "nodes=3"] {
+            assert!(wrong.parse::<Shape>().is_err(), "{wrong}");
+        }
+    }
+}
