@@ -9,7 +9,6 @@
 mod directory;
 pub mod faulty_bus;
 mod memory;
-#[allow(dead_code)] // What it is for follows in the next commits.
 mod redis;
 mod stream;
 
