@@ -27,7 +27,8 @@ enum Command {
     Gateway(serve::GatewayArgs),
     Service(serve::ServiceArgs),
     Keys(keys::Args),
-    Demo(demo::Args),
+    // Boxed, as it is much larger than the others.
+    Demo(Box<demo::Args>),
     Chat(chat::Args),
     Send(send::Args),
     Recv(recv::Args),
@@ -68,7 +69,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Command::Gateway(args) => serve::run_gateway(args, shutdown).await,
             Command::Service(args) => serve::run_services(args, shutdown).await,
             Command::Keys(args) => keys::run(args),
-            Command::Demo(args) => demo::run(args, shutdown).await,
+            Command::Demo(args) => demo::run(*args, shutdown).await,
             Command::Chat(args) => chat::run(args, shutdown).await,
             Command::Send(args) => send::run(args, shutdown).await,
             Command::Recv(args) => recv::run(args, shutdown).await,
