@@ -89,8 +89,9 @@ impl TokenVerifier {
         if token.len() > TOKEN_MAX_BYTES {
             return Err(bad_token("the token is too long"));
         }
-        let header = jsonwebtoken::decode_header(token)
-            .map_err(|_| bad_token("the token is not a JWT of a known algorithm"))?;
+        let header = jsonwebtoken::decode_header(token).map_err(|_| {
+            bad_token("no token that can be read: it must be a JWT, signed by EdDSA")
+        })?;
         let key = header
             .kid
             .and_then(|kid| self.keys.get(kid.as_str()))

@@ -195,13 +195,13 @@ impl fmt::Display for ConnectionId {
 impl ClientMsgId {
     /// Takes 16 bytes with version 7 and the RFC variant.
     pub fn parse(bytes: &[u8]) -> Result<Self, IdError> {
-        let bytes: [u8; 16] = bytes.try_into().map_err(|_| IdError::Length {
-            what: "client_msg_id",
-            bytes: bytes.len(),
-            max_bytes: 16,
-        })?;
+        let malformed =
+            IdError::Malformed("client_msg_id (the 16 bytes of a UUIDv7 are asked for)");
+        let Ok(bytes) = <[u8; 16]>::try_from(bytes) else {
+            return Err(malformed);
+        };
         if bytes[6] >> 4 != 7 || bytes[8] >> 6 != 0b10 {
-            return Err(IdError::Malformed("client_msg_id (a UUIDv7 is asked for)"));
+            return Err(malformed);
         }
         Ok(Self(bytes))
     }

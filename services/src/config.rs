@@ -86,6 +86,44 @@ pub struct AdminToken(String);
 
 // === impl Config ===
 
+impl Config {
+    /// Whether the services can work with these values.
+    ///
+    /// # Errors
+    /// Names the first that they can't.
+    pub fn check(&self) -> Result<(), String> {
+        let wanted = [
+            ("message_batch_max_entries", self.message_batch_max_entries),
+            ("shared_batch_max_entries", self.shared_batch_max_entries),
+            ("groups_cached_max", self.groups_cached_max),
+            ("standings_cached_max", self.standings_cached_max),
+            ("devices_max", self.devices_max),
+            (
+                "password_hashes_at_once_max",
+                self.password_hashes_at_once_max,
+            ),
+            ("login_table_max_users", self.login_table_max_users),
+            ("http_pending_max", self.http_pending_max),
+            (
+                "downlink_queue_max_batches",
+                self.downlink_queue_max_batches,
+            ),
+            (
+                "logins_per_user_per_minute",
+                self.logins_per_user_per_minute as usize,
+            ),
+            ("argon2_iterations", self.argon2_iterations as usize),
+            ("http_timeout_ms", self.http_timeout_ms as usize),
+            ("token_lifetime_ms", self.token_lifetime_ms as usize),
+            ("owner_ttl_ms", self.owner_ttl_ms as usize),
+        ];
+        match wanted.into_iter().find(|(_, value)| *value == 0) {
+            Some((name, _)) => Err(format!("{name} must be above 0")),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {

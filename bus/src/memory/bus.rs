@@ -79,6 +79,19 @@ struct QueuedGuard<'a> {
 
 // === impl MemoryBusConfig ===
 
+impl MemoryBusConfig {
+    /// Whether a bus can work with these values.
+    ///
+    /// # Errors
+    /// Names the one that it can't.
+    pub fn check(&self) -> Result<(), String> {
+        if self.stream_max_entries == 0 {
+            return Err("stream_max_entries must be above 0".into());
+        }
+        Ok(())
+    }
+}
+
 impl Default for MemoryBusConfig {
     fn default() -> Self {
         Self {

@@ -74,7 +74,7 @@ impl NewMessage {
         let target = match (self.to_user, self.conversation_id) {
             (Some(user), None) => packet::send::Target::ToUser(user),
             (None, Some(id)) => packet::send::Target::ConversationId(id),
-            _ => return Err(Refusal::bad_request("give to_user or conversation_id").into()),
+            _ => return Err(Refusal::bad_request("give either to_user or conversation_id").into()),
         };
         let body: Bytes = match (self.text, self.body) {
             (Some(text), None) => text.into(),
@@ -82,7 +82,7 @@ impl NewMessage {
                 .decode(body)
                 .map_err(|_| Refusal::bad_request("body is no base64"))?
                 .into(),
-            _ => return Err(Refusal::bad_request("give text or body").into()),
+            _ => return Err(Refusal::bad_request("give either text or body").into()),
         };
         let id = match self.client_msg_id {
             Some(text) => parse_client_msg_id(&text)?,

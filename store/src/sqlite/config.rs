@@ -40,3 +40,23 @@ impl Default for SqliteConfig {
         }
     }
 }
+
+impl SqliteConfig {
+    /// Whether a store can work with these values.
+    ///
+    /// # Errors
+    /// Names the first that it can't.
+    pub fn check(&self) -> Result<(), String> {
+        let wanted = [
+            ("queue_max_requests", self.queue_max_requests),
+            ("batch_max_entries", self.batch_max_entries),
+            ("reader_threads", self.reader_threads),
+            ("read_queue_max_requests", self.read_queue_max_requests),
+            ("writer_memory_entries", self.writer_memory_entries),
+        ];
+        match wanted.into_iter().find(|(_, value)| *value == 0) {
+            Some((name, _)) => Err(format!("{name} must be above 0")),
+            None => Ok(()),
+        }
+    }
+}
