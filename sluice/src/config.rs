@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context;
+use anyhow::{Context, anyhow, bail};
 use serde::Deserialize;
 use sluice_protocol::limits::PARTITIONS_DEFAULT;
 
@@ -135,7 +135,33 @@ impl Config {
             table = toml::from_str(&text).with_context(in_file)?;
         }
         environment::overlay(&mut table, &every_key(), std::env::vars())?;
-        Self::deserialize(table).context("in the SLUICE__ variables of the environment")
+        let config =
+            Self::deserialize(table).context("in the SLUICE__ variables of the environment")?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Whether the rooms can work with these values; before anything is opened.
+    fn check(&self) -> anyhow::Result<()> {
+        if self.partitions == 0 {
+            bail!("configuration: partitions must be above 0");
+        }
+        let mut checked = vec![
+            (
+                "gateway",
+                self.gateway.check().map_err(|error| error.to_string()),
+            ),
+            ("services", self.services.check()),
+            ("store.sqlite", self.store.sqlite.check()),
+            ("bus.memory", self.bus.memory.check()),
+        ];
+        if let Some(redis) = &self.bus.redis {
+            checked.push(("bus.redis", redis.check()));
+        }
+        for (table, result) in checked {
+            result.map_err(|broken| anyhow!("configuration: [{table}] {broken}"))?;
+        }
+        Ok(())
     }
 }
 
@@ -197,6 +223,29 @@ mod tests {
         assert_eq!(mysql.servers.len(), 1);
         mysql.servers = Vec::new();
         assert_eq!(mysql, sluice_store::MysqlConfig::default());
+    }
+
+    #[test]
+    fn a_value_that_nothing_could_work_with_is_named() {
+        for (text, told) in [
+            ("partitions = 0", "partitions"),
+            ("[services]\ndevices_max = 0", "[services] devices_max"),
+            (
+                "[store.sqlite]\nreader_threads = 0",
+                "[store.sqlite] reader_threads",
+            ),
+            (
+                "[bus.memory]\nstream_max_entries = 0",
+                "[bus.memory] stream_max_entries",
+            ),
+            (
+                "[gateway.push]\nwindow_max = 0",
+                "[gateway] push: window_max",
+            ),
+        ] {
+            let error = toml::from_str::<Config>(text).unwrap().check().unwrap_err();
+            assert!(error.to_string().contains(told), "{error}");
+        }
     }
 
     #[test]
