@@ -14,7 +14,7 @@ use sluice_bus::{Bind, BindOutcome, BusEntry, BusError, Route};
 use sluice_protocol::{
     ConnectionId, DeviceId, Refusal, UserId,
     envelope::{self, SessionOpened, SessionRefused, delivery::Body},
-    packet::{CloseReason, ErrorCode},
+    packet::{self, CloseReason, ErrorCode},
 };
 use sluice_store::{
     SessionOpening, SessionOutcome, SessionProof, SessionRefusal, Store, StoreError, UserStatus,
@@ -153,7 +153,12 @@ async fn open(node: &Node, logins: &[Login], outbox: &mut Outbox) -> Result<(), 
                 expires_ms,
                 number,
             }),
-            SessionOutcome::Refused(refusal) => refuse(outbox, login, &session_refusal(refusal)),
+            SessionOutcome::Refused(refusal) => {
+                refuse(outbox, login, &session_refusal(refusal));
+                if login.refresh {
+                    shut_out(outbox, login, refusal);
+                }
+            }
         }
     }
     let bound = join_all(opened.iter().map(|session| bind(node, session))).await;
@@ -162,10 +167,20 @@ async fn open(node: &Node, logins: &[Login], outbox: &mut Outbox) -> Result<(), 
         let login = session.login;
         let user = &login.origin.user;
         if epochs_before.get(user) != epochs_after.get(user) {
-            node.directory
-                .unbind(user, &login.device, login.connection)
-                .await?;
-            refuse(outbox, login, &session_refusal(SessionRefusal::Revoked));
+            let refusal = match epochs_after.contains_key(user) {
+                true => SessionRefusal::Revoked,
+                false => SessionRefusal::Banned,
+            };
+            // What a refresh finds bound is for its gateway to unbind: whoever
+            // revoked looks for it to end it.
+            if !login.refresh {
+                node.directory
+                    .unbind(user, &login.device, login.connection)
+                    .await?;
+            }
+            refuse(outbox, login, &session_refusal(refusal));
+            // A login that came twice is open already, too.
+            shut_out(outbox, login, refusal);
             continue;
         }
         match bound? {
@@ -243,6 +258,20 @@ fn refuse(outbox: &mut Outbox, login: &Login, refusal: &Refusal) {
         reason: refusal.reason.to_string(),
     };
     outbox.tell(&login.origin, Body::SessionRefused(refused));
+}
+
+/// Ends a connection that is open although its user may not be here.
+fn shut_out(outbox: &mut Outbox, login: &Login, refusal: SessionRefusal) {
+    let reason = match refusal {
+        SessionRefusal::Revoked => CloseReason::TokenRevoked,
+        SessionRefusal::Banned => CloseReason::Banned,
+        SessionRefusal::UnknownUser | SessionRefusal::BadResumeToken => return,
+    };
+    let kick = packet::Kick {
+        reason: reason.into(),
+        message: session_refusal(refusal).reason.to_string(),
+    };
+    outbox.tell(&login.origin, Body::Kick(kick));
 }
 
 fn session_refusal(refusal: SessionRefusal) -> Refusal {

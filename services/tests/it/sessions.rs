@@ -105,6 +105,52 @@ async fn revoked_banned_and_unknown_users_stay_out() {
 }
 
 #[tokio::test]
+async fn a_refused_refresh_ends_its_connection_and_unbinds_nothing() {
+    let mut world = World::new().await;
+    let mut alice = world.user_online("alice").await;
+    for round in 0..30 {
+        let refresh = OpenSession {
+            refresh: true,
+            ..world.claims("alice").await
+        };
+        // The refresh is refused before or after it is looked at, or not at all.
+        let (store, name) = (world.store.clone(), user("alice"));
+        let revoking = tokio::spawn(async move {
+            for _ in 0..round {
+                tokio::task::yield_now().await;
+            }
+            store.revoke_tokens(&name, None).await.unwrap();
+        });
+        let answer = world.open(&alice, refresh).await;
+        revoking.await.unwrap();
+        // Whoever revoked must find it.
+        let routes = world.directory.lookup(&[user("alice")]).await.unwrap();
+        assert_eq!(routes[0][0].connection, alice.connection);
+        if let delivery::Body::SessionRefused(_) = &answer {
+            assert_eq!(refused(answer), ErrorCode::TokenRevoked);
+            let why = world.gateway.kick(&alice).await;
+            assert_eq!(why, CloseReason::TokenRevoked);
+            alice = world.device_online("alice", "phone").await;
+        }
+    }
+    let stale = OpenSession {
+        refresh: true,
+        ..world.claims("alice").await
+    };
+    let banned = UserStatus::Banned;
+    world
+        .store
+        .set_status(&user("alice"), banned)
+        .await
+        .unwrap();
+    assert_eq!(refused(world.open(&alice, stale).await), ErrorCode::Banned);
+    assert_eq!(world.gateway.kick(&alice).await, CloseReason::Banned);
+    let routes = world.directory.lookup(&[user("alice")]).await.unwrap();
+    assert_eq!(routes[0][0].connection, alice.connection);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn logging_a_device_out_kills_its_resume_token() {
     let mut world = World::new().await;
     world.add_users(&["alice"]).await;
