@@ -2,13 +2,19 @@
 //! Services bind at login; the gateway unbinds at the end, and says all binds
 //! again in a slow sweep and whenever its lease had lapsed.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use sluice_bus::{Bind, BusError, Directory};
 use sluice_protocol::{ConnectionId, DeviceId, Incarnation, UserId};
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
-    time::{Instant, MissedTickBehavior},
+    sync::{Notify, Semaphore, mpsc, oneshot},
+    time::MissedTickBehavior,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +44,14 @@ pub(crate) struct Registration {
     pub(crate) loops: Vec<Mailbox>,
     pub(crate) config: DirectoryConfig,
     pub(crate) shutdown: CancellationToken,
+}
+
+/// What the renewals tell the sweeps.
+#[derive(Default)]
+struct Due {
+    sweep: Notify,
+    /// Pushes may have missed this gateway.
+    missed: AtomicBool,
 }
 
 const UNBINDS_AT_ONCE: usize = 32;
@@ -117,42 +131,94 @@ impl Registration {
         }
     }
 
-    /// Renews the lease and says the binds again, until shutdown.
+    /// Renews the lease and says the binds again, until shutdown. Side by side:
+    /// with a slow directory a sweep may take longer than the lease lasts.
     pub(crate) async fn run(self) {
-        let shutdown = self.shutdown.clone();
-        let sweep = Duration::from_millis(self.config.reassert_interval_ms.max(1));
+        let due = Due::default();
+        tokio::join!(self.renew(&due), self.sweep(&due));
+    }
+
+    async fn renew(&self, due: &Due) {
         let mut renew = tokio::time::interval(self.ttl() / 3);
         renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut next_sweep = Instant::now() + sweep;
-        while shutdown.run_until_cancelled(renew.tick()).await.is_some() {
-            let mut lapsed = false;
-            match self.directory.lease(self.incarnation, self.ttl()).await {
-                Ok(()) => {}
-                Err(BusError::LeaseLost(_)) => {
-                    tracing::warn!("the gateway's lease had lapsed; its binds are said again");
-                    lapsed = true;
-                    // Its outcome shows at the next renewal.
-                    let _ = self.register().await;
+        let mut was_away = false;
+        while self.next(renew.tick()).await.is_some() {
+            let renewed = self.directory.lease(self.incarnation, self.ttl());
+            match self.next(renewed).await {
+                None => return,
+                Some(Ok(())) if was_away => {
+                    // It may have come back without the last binds.
+                    was_away = false;
+                    due.sweep.notify_one();
                 }
-                Err(error) => tracing::warn!(%error, "the gateway's lease was not renewed"),
-            }
-            if lapsed || Instant::now() >= next_sweep {
-                next_sweep = Instant::now() + sweep;
-                self.reassert().await;
+                Some(Ok(())) => {}
+                Some(Err(BusError::LeaseLost(_))) => {
+                    tracing::warn!("the gateway's lease had lapsed; its binds are said again");
+                    was_away = false;
+                    due.missed.store(true, Ordering::Release);
+                    due.sweep.notify_one();
+                }
+                Some(Err(error @ BusError::Taken(_))) => {
+                    tracing::error!(%error, "this gateway ends: another has its id");
+                    self.shutdown.cancel();
+                }
+                Some(Err(error)) => {
+                    was_away = true;
+                    tracing::warn!(%error, "the gateway's lease was not renewed");
+                }
             }
         }
     }
 
-    async fn reassert(&self) {
+    /// Says the binds again each while, and when it is due; soon again if that failed.
+    async fn sweep(&self, due: &Due) {
+        let interval = Duration::from_millis(self.config.reassert_interval_ms.max(1));
+        let mut pause = interval;
+        loop {
+            let wait = tokio::time::timeout(pause, due.sweep.notified());
+            if self.next(wait).await.is_none() {
+                return;
+            }
+            let Some(swept) = self.next(self.reassert()).await else {
+                return;
+            };
+            if let Err(error) = swept {
+                tracing::warn!(%error, "binds could not be said again");
+                pause = interval.min(self.ttl() / 3);
+                continue;
+            }
+            pause = interval;
+            // While the lease had lapsed nobody found the channels.
+            if due.missed.swap(false, Ordering::AcqRel) {
+                self.resync().await;
+            }
+        }
+    }
+
+    /// What the future says, unless the gateway ends before.
+    async fn next<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        self.shutdown.run_until_cancelled(future).await
+    }
+
+    async fn reassert(&self) -> Result<(), BusError> {
+        let mut failed = None;
         for mailbox in &self.loops {
             let (answer, binds) = oneshot::channel();
             mailbox.send(Mail::Binds(answer)).await;
             let Ok(binds) = binds.await else { continue };
             for chunk in binds.chunks(REASSERT_CHUNK) {
                 if let Err(error) = self.reassert_chunk(mailbox, chunk.to_vec()).await {
-                    tracing::warn!(%error, "binds could not be said again");
+                    failed = Some(error);
+                    break;
                 }
             }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn resync(&self) {
+        for mailbox in &self.loops {
+            mailbox.send(Mail::Resync).await;
         }
     }
 

@@ -11,6 +11,7 @@ mod backpressure;
 mod client;
 mod drain;
 mod faults;
+mod faulty_directory;
 mod handlers;
 mod hostile;
 mod limits;

@@ -1,6 +1,6 @@
 //! The gateway in the directory: it is forgotten, its places are taken.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use sluice_bus::{Bind, DevicePolicy, Directory, Route};
 use sluice_protocol::{
@@ -30,7 +30,7 @@ async fn what_the_directory_forgot_is_said_again() {
 #[tokio::test]
 async fn who_was_replaced_meanwhile_is_kicked_in_the_sweep() {
     let mut config = config();
-    config.directory.lease_ttl_ms = 150;
+    config.directory.lease_ttl_ms = 10_000;
     config.directory.reassert_interval_ms = 200;
     let rig = Rig::start_with(config).await;
     let mut alice = rig.login("alice").await;
@@ -62,4 +62,71 @@ async fn who_was_replaced_meanwhile_is_kicked_in_the_sweep() {
     alice.expect_end().await;
     let routes = rig.services.routes("alice").await;
     assert_eq!(routes[0].connection, connection);
+}
+
+#[tokio::test]
+async fn a_directory_that_was_away_and_comes_back_empty_is_told_at_once() {
+    let mut config = config();
+    config.directory.lease_ttl_ms = 300;
+    config.directory.reassert_interval_ms = 3_600_000;
+    let rig = Rig::start_with(config).await;
+    let _alice = rig.login("alice").await;
+    rig.way.away.store(true, Ordering::Relaxed);
+    eventually("calls to fail", async || {
+        rig.way.failures.load(Ordering::Relaxed) > 2
+    })
+    .await;
+    rig.directory.release(rig.incarnation).await.unwrap();
+    assert!(rig.services.routes("alice").await.is_empty());
+    rig.way.away.store(false, Ordering::Relaxed);
+    eventually("bound again", async || {
+        rig.services.routes("alice").await.len() == 1
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn after_a_lapse_clients_are_told_to_check() {
+    let mut config = config();
+    config.directory.lease_ttl_ms = 300;
+    config.directory.reassert_interval_ms = 3_600_000;
+    let rig = Rig::start_with(config).await;
+    let mut alice = rig.login("alice").await;
+    rig.way.away.store(true, Ordering::Relaxed);
+    eventually("the lease to lapse", async || {
+        rig.directory.gateways().await.unwrap().is_empty()
+    })
+    .await;
+    rig.way.away.store(false, Ordering::Relaxed);
+    let told = alice.recv().await.unwrap().body;
+    assert!(matches!(told, Some(Body::Resync(_))), "{told:?}");
+    assert_eq!(rig.services.routes("alice").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_slow_sweep_does_not_cost_the_lease() {
+    let mut config = config();
+    config.directory.lease_ttl_ms = 600;
+    config.directory.reassert_interval_ms = 50;
+    let rig = Rig::start_with(config).await;
+    let _alice = rig.login("alice").await;
+    rig.way.reassert_ms.store(2_000, Ordering::Relaxed);
+    let before = rig.way.reasserts.load(Ordering::Relaxed);
+    eventually("a sweep", async || {
+        let lives = rig.directory.gateways().await.unwrap();
+        assert_eq!(lives, [rig.incarnation]);
+        rig.way.reasserts.load(Ordering::Relaxed) > before + 2
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_gateway_whose_id_another_has_ends() {
+    let mut config = config();
+    config.directory.lease_ttl_ms = 300;
+    let rig = Rig::start_with(config).await;
+    rig.way.taken.store(true, Ordering::Relaxed);
+    tokio::time::timeout(Duration::from_secs(10), rig.gateway.ended())
+        .await
+        .unwrap();
 }

@@ -19,7 +19,7 @@ use sluice_gateway::{Config, Gateway, GatewayParts, Handler, TokenVerifier};
 use sluice_protocol::Incarnation;
 use tokio_util::sync::CancellationToken;
 
-use crate::{client::Client, services::Services};
+use crate::{client::Client, faulty_directory::FaultyDirectory, services::Services};
 
 pub(crate) const PARTITIONS: u16 = 4;
 const PRIVATE: &str = include_str!("../keys/private.pem");
@@ -30,6 +30,8 @@ pub(crate) struct Rig {
     pub(crate) gateway: Gateway,
     pub(crate) incarnation: Incarnation,
     pub(crate) directory: Arc<MemoryDirectory>,
+    /// The gateway's own way to it.
+    pub(crate) way: Arc<FaultyDirectory>,
     pub(crate) services: Services,
     pub(crate) tcp: SocketAddr,
     pub(crate) ws: SocketAddr,
@@ -79,11 +81,12 @@ impl Rig {
         static INCARNATIONS: AtomicU32 = AtomicU32::new(1);
         let incarnation = Incarnation(INCARNATIONS.fetch_add(1, Ordering::Relaxed));
         let directory = MemoryDirectory::new(MemoryDirectoryConfig::default());
+        let way = FaultyDirectory::new(Arc::clone(&directory));
         let parts = GatewayParts {
             config,
             keys: TokenVerifier::from_pem([PUBLIC]).unwrap(),
             bus: gateway_bus,
-            directory: Arc::clone(&directory) as Arc<dyn Directory>,
+            directory: Arc::clone(&way) as Arc<dyn Directory>,
             incarnation,
             partitions: PARTITIONS,
             shutdown: CancellationToken::new(),
@@ -98,6 +101,7 @@ impl Rig {
             gateway,
             incarnation,
             directory,
+            way,
             services,
         }
     }
