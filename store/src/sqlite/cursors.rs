@@ -1,17 +1,48 @@
 //! Delivered and read cursors.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, OptionalExtension, params};
 use sluice_protocol::Seq;
 
 use super::{
     integer::{ConversationKey, UserKey, from_sql, to_sql},
     memory::WriterMemory,
+    readers::Read,
     writer::Write,
 };
 use crate::{CursorAdvance, CursorKind, StoreError};
 
 /// See [`Store::advance_cursors`](crate::Store::advance_cursors).
 pub(super) struct AdvanceCursors(pub(super) Vec<CursorAdvance>);
+
+/// Cursors in one write: about what a batch of messages costs.
+pub(super) const PIECE_MAX_CURSORS: usize = 512;
+
+/// The places of those wishes that would raise a cursor. What the user isn't
+/// in, or has passed, stays so: a membership that was told is in the snapshot.
+pub(super) struct Rising(pub(super) Arc<Vec<CursorAdvance>>);
+
+/// A cursor that a wish would raise.
+struct Rise {
+    user: UserKey,
+    conversation: ConversationKey,
+    target: u64,
+}
+
+impl Read for Rising {
+    type Answer = Vec<usize>;
+
+    fn read(&self, connection: &Connection) -> Result<Vec<usize>, StoreError> {
+        let mut places = Vec::new();
+        for (place, wish) in self.0.iter().enumerate() {
+            if rise(connection, wish)?.is_some() {
+                places.push(place);
+            }
+        }
+        Ok(places)
+    }
+}
 
 impl Write for AdvanceCursors {
     type Answer = Vec<Option<Seq>>;
@@ -32,6 +63,28 @@ impl Write for AdvanceCursors {
 }
 
 fn advance(connection: &Connection, wish: &CursorAdvance) -> Result<Option<Seq>, StoreError> {
+    let Some(rise) = rise(connection, wish)? else {
+        return Ok(None);
+    };
+    let sql = match wish.cursor.kind {
+        CursorKind::Delivered => {
+            "UPDATE user_conversation_list SET delivered_seq = ?3
+             WHERE user = ?1 AND conversation = ?2"
+        }
+        CursorKind::Read => {
+            "UPDATE user_conversation_list SET read_seq = ?3
+             WHERE user = ?1 AND conversation = ?2"
+        }
+    };
+    let target = to_sql(rise.target);
+    connection
+        .prepare_cached(sql)?
+        .execute(params![rise.user, rise.conversation, target])?;
+    Ok(Some(Seq(rise.target)))
+}
+
+/// `None`: the cursor is there already, or the user isn't.
+fn rise(connection: &Connection, wish: &CursorAdvance) -> Result<Option<Rise>, StoreError> {
     // Where the cursor is, and how far the user may see.
     let row = connection
         .prepare_cached(
@@ -58,23 +111,13 @@ fn advance(connection: &Connection, wish: &CursorAdvance) -> Result<Option<Seq>,
         return Ok(None);
     };
     let target = wish.seq.0.min(last);
-    let (sql, at) = match wish.cursor.kind {
-        CursorKind::Delivered => (
-            "UPDATE user_conversation_list SET delivered_seq = ?3
-             WHERE user = ?1 AND conversation = ?2",
-            delivered,
-        ),
-        CursorKind::Read => (
-            "UPDATE user_conversation_list SET read_seq = ?3
-             WHERE user = ?1 AND conversation = ?2",
-            read,
-        ),
+    let at = match wish.cursor.kind {
+        CursorKind::Delivered => delivered,
+        CursorKind::Read => read,
     };
-    if target <= at {
-        return Ok(None);
-    }
-    connection
-        .prepare_cached(sql)?
-        .execute(params![user, conversation, to_sql(target)])?;
-    Ok(Some(Seq(target)))
+    Ok((target > at).then_some(Rise {
+        user,
+        conversation,
+        target,
+    }))
 }

@@ -113,7 +113,23 @@ impl Store for SqliteStore {
         &self,
         advances: Vec<CursorAdvance>,
     ) -> Result<Vec<Option<Seq>>, StoreError> {
-        self.writer.write(cursors::AdvanceCursors(advances)).await
+        let advances = std::sync::Arc::new(advances);
+        let mut risen = vec![None; advances.len()];
+        // What is in vain never comes before the one thread that writes.
+        let rising = cursors::Rising(advances.clone());
+        let rising = self.readers.read(rising).await?;
+        // In pieces, so that commits need not wait for all of them.
+        for piece in rising.chunks(cursors::PIECE_MAX_CURSORS) {
+            let wishes = piece.iter().filter_map(|at| advances.get(*at)).cloned();
+            let write = cursors::AdvanceCursors(wishes.collect());
+            let answers = self.writer.write(write).await?;
+            for (at, answer) in piece.iter().zip(answers) {
+                if let Some(place) = risen.get_mut(*at) {
+                    *place = answer;
+                }
+            }
+        }
+        Ok(risen)
     }
 
     async fn first_answers(

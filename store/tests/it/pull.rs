@@ -188,6 +188,15 @@ pub(crate) async fn cursors_only_rise(engine: Engine) {
         risen,
         [Some(Seq(3)), None, None, Some(Seq(5)), None, None, None]
     );
+    // A flood in vain, more than goes into one write, costs the rest nothing.
+    let mut flood: Vec<_> = (0..2_000)
+        .map(|n| advance("carol", &format!("g:{n}"), CursorKind::Delivered, 1))
+        .collect();
+    flood.insert(1_500, delivered("alice", 4));
+    let risen = bench.store.advance_cursors(flood).await.unwrap();
+    assert_eq!(risen.len(), 2_001);
+    assert_eq!(risen[1_500], Some(Seq(4)));
+    assert_eq!(risen.iter().flatten().count(), 1);
     let row = list(&bench, "alice").await.remove(0);
     assert_eq!(
         (row.peer_delivered_seq, row.peer_read_seq),
