@@ -7,7 +7,7 @@ use argon2::{
     password_hash::phc::PasswordHash,
 };
 use sluice_protocol::packet::ErrorCode;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ApiError;
 use crate::Config;
@@ -24,6 +24,9 @@ pub(crate) struct Passwords {
     /// Of no password: who asks for a user that isn't there waits as long.
     nobody: String,
 }
+
+/// Leave to hash, once.
+pub(crate) struct Slot(#[allow(dead_code)] OwnedSemaphorePermit);
 
 // === impl Passwords ===
 
@@ -54,7 +57,7 @@ impl Passwords {
             ));
         }
         let argon2 = self.argon2.clone();
-        self.run(move || {
+        run(self.slot()?, move || {
             argon2
                 .hash_password(password.as_bytes())
                 .map(|hash| hash.to_string())
@@ -66,43 +69,50 @@ impl Passwords {
         .await?
     }
 
+    /// A place among those that hash at once.
+    pub(crate) fn slot(&self) -> Result<Slot, ApiError> {
+        let permit = self.at_once.clone().try_acquire_owned();
+        permit
+            .map(Slot)
+            .map_err(|_| ApiError::unavailable("too many logins at once, try again"))
+    }
+
     /// Whether the password fits; takes as long when there is no hash to hold
     /// it against.
     pub(crate) async fn verify(
         &self,
+        slot: Slot,
         password: String,
         hash: Option<String>,
     ) -> Result<bool, ApiError> {
         let exists = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.nobody.clone());
         let argon2 = self.argon2.clone();
-        let fits = self
-            .run(move || {
-                password.len() <= PASSWORD_MAX_BYTES
-                    && PasswordHash::new(&hash).is_ok_and(|hash| {
-                        argon2.verify_password(password.as_bytes(), &hash).is_ok()
-                    })
-            })
-            .await?;
+        let fits = run(slot, move || {
+            // Too long a one costs its hash too: see `LoginLimit`.
+            let end = password.len().min(PASSWORD_MAX_BYTES);
+            let tried = password.as_bytes().get(..end).unwrap_or_default();
+            let fits = PasswordHash::new(&hash)
+                .is_ok_and(|hash| argon2.verify_password(tried, &hash).is_ok());
+            fits && end == password.len()
+        })
+        .await?;
         Ok(fits && exists)
     }
+}
 
-    async fn run<R: Send + 'static>(
-        &self,
-        hashing: impl FnOnce() -> R + Send + 'static,
-    ) -> Result<R, ApiError> {
-        let Ok(permit) = self.at_once.clone().try_acquire_owned() else {
-            return Err(ApiError::unavailable("too many logins at once, try again"));
-        };
-        let result = tokio::task::spawn_blocking(move || {
-            let result = hashing();
-            drop(permit);
-            result
-        })
-        .await;
-        result.map_err(|error| {
-            tracing::error!(%error, "a hashing thread failed");
-            ApiError::new(ErrorCode::Internal, "the server failed")
-        })
-    }
+async fn run<R: Send + 'static>(
+    slot: Slot,
+    hashing: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, ApiError> {
+    let result = tokio::task::spawn_blocking(move || {
+        let result = hashing();
+        drop(slot);
+        result
+    })
+    .await;
+    result.map_err(|error| {
+        tracing::error!(%error, "a hashing thread failed");
+        ApiError::new(ErrorCode::Internal, "the server failed")
+    })
 }

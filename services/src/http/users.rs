@@ -193,6 +193,8 @@ async fn presence(
 /// The user if this is the password; the same answer, after the same time,
 /// whether the user or the password is wrong.
 async fn check_password(api: &Api, id: &UserId, password: String) -> Result<User, ApiError> {
+    // First: an entry in the limit's table is to cost a hash.
+    let slot = api.passwords.slot()?;
     if let Err(wait_s) = api.login_limit.take(id, clock::now_ms()) {
         return Err(
             ApiError::new(ErrorCode::RateLimited, "too many attempts for this user")
@@ -201,7 +203,7 @@ async fn check_password(api: &Api, id: &UserId, password: String) -> Result<User
     }
     let user = api.user(id).await?;
     let hash = user.as_ref().map(|user| user.password_hash.clone());
-    let fits = api.passwords.verify(password, hash).await?;
+    let fits = api.passwords.verify(slot, password, hash).await?;
     user.filter(|_| fits).ok_or_else(|| {
         ApiError::http(
             StatusCode::UNAUTHORIZED,
