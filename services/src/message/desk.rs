@@ -134,14 +134,17 @@ impl Desk {
         let mut plan = Plan::default();
         let mut findings = Findings::default();
         for (place, job) in jobs.iter().enumerate() {
+            if taken.contains(&place) {
+                // What it would come down to now says nothing: it is answered
+                // as the first time, or refused, by what is stored.
+                self.groups.forget(&job.conversation);
+                let reused = commit_refusal(CommitRefusal::ClientMsgIdReused);
+                findings.failed.push((place, reused));
+                continue;
+            }
             let window_ms = node.config.recall_window_ms;
             match checks::check(job, &facts, &self.groups, window_ms, now_ms) {
-                Ok(Passed::Store(mut contents)) => {
-                    if taken.contains(&place) {
-                        // Refused or a repeat, as its own entry will tell: the
-                        // entries before that must not come to stand alone.
-                        contents.drain(..contents.len().saturating_sub(1));
-                    }
+                Ok(Passed::Store(contents)) => {
                     plan.add(place, job, contents, || {
                         (node.snowflake.issue(now_ms), now_ms)
                     });
