@@ -28,6 +28,8 @@ pub const SEND_WINDOW: u32 = 64;
 pub const DEVICES_MAX: usize = 8;
 /// Members of one group.
 pub const GROUP_MEMBERS_MAX: usize = 500;
+/// Groups that one user is or was in; a client follows at least twice as many.
+pub const GROUPS_PER_USER_MAX: usize = 5_000;
 /// Bytes of a group's name.
 pub const GROUP_NAME_MAX_BYTES: usize = 128;
 /// A client message id this much older than the server's clock is refused as

@@ -124,6 +124,24 @@ pub trait Store: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Heads, StoreError>;
 
+    /// How many groups each user is or was in: as many as [`Store::heads`] lists.
+    async fn group_counts(&self, users: &[UserId]) -> Result<Vec<usize>, StoreError> {
+        let mut counts = Vec::with_capacity(users.len());
+        for user in users {
+            let (mut count, mut after) = (0, None);
+            loop {
+                let page = self.heads(user, after.as_ref(), 1_000).await?;
+                count += page.groups.len();
+                after = page.groups.into_iter().next_back().map(|(id, ..)| id);
+                if !page.more || after.is_none() {
+                    break;
+                }
+            }
+            counts.push(count);
+        }
+        Ok(counts)
+    }
+
     /// The user's conversations, newest first, with what is needed to show them.
     async fn conversations(
         &self,

@@ -6,6 +6,7 @@ use hashbrown::{HashMap, HashSet};
 use prost::Message as _;
 use sluice_protocol::{
     ConversationId, ConversationKind, Refusal, Seq, UserId,
+    limits::GROUPS_PER_USER_MAX,
     packet::{self, ErrorCode, Packet, packet::Body},
 };
 use sluice_store::{Content, Store, StoreError, StoredEntry, UserStatus};
@@ -23,6 +24,8 @@ pub(super) struct Facts {
     standing: Standing,
     /// Entries that are to be recalled.
     targets: HashMap<(ConversationId, Seq), StoredEntry>,
+    /// How many groups those who are to join one are or were in.
+    group_counts: HashMap<UserId, usize>,
 }
 
 /// What a job that passed comes down to.
@@ -47,8 +50,15 @@ impl Facts {
         let mut users = HashSet::new();
         let mut pairs = HashSet::new();
         let mut positions = Vec::new();
+        let mut joiners = HashSet::new();
         for job in jobs {
             let sender = &job.origin.user;
+            if let Ask::Group { command, .. } = &job.ask {
+                for user in command.joiners(sender) {
+                    pairs.insert((user.clone(), sender.clone()));
+                    joiners.insert(user.clone());
+                }
+            }
             users.insert(sender.clone());
             if let Some(peer) = peer(&job.conversation, sender) {
                 pairs.insert((peer, sender.clone()));
@@ -67,7 +77,39 @@ impl Facts {
             .zip(entries)
             .filter_map(|(position, entry)| Some((position, entry?)))
             .collect();
-        Ok(Self { standing, targets })
+        let joiners: Vec<_> = joiners.into_iter().collect();
+        let counts = match joiners.is_empty() {
+            true => Vec::new(),
+            false => store.group_counts(&joiners).await?,
+        };
+        Ok(Self {
+            standing,
+            targets,
+            group_counts: joiners.into_iter().zip(counts).collect(),
+        })
+    }
+
+    /// Nobody is put into a group by whom they block, or into more groups than
+    /// a client follows. Owners of two partitions may both see the last free
+    /// place: the bound of the clients leaves room for that.
+    fn check_joiner(&self, user: &UserId, sender: &UserId) -> Result<(), Refusal> {
+        if user != sender && self.standing.is_blocked(user, sender) {
+            return Err(Refusal::new(
+                ErrorCode::Blocked,
+                format!("{user} can't be added by you"),
+            ));
+        }
+        if self
+            .group_counts
+            .get(user)
+            .is_some_and(|count| *count >= GROUPS_PER_USER_MAX)
+        {
+            return Err(Refusal::new(
+                ErrorCode::TooLarge,
+                format!("{user} is or was in {GROUPS_PER_USER_MAX} groups, the most there may be"),
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -124,11 +166,14 @@ pub(super) fn check(
         Ask::Group {
             command_id,
             command,
-        } => Ok(Passed::Store(command.entries(
-            sender,
-            *command_id,
-            group,
-        )?)),
+        } => {
+            let entries = command.entries(sender, *command_id, group)?;
+            let is_new = |user: &&UserId| group.is_none_or(|it| it.membership(user).is_none());
+            for user in command.joiners(sender).filter(is_new) {
+                facts.check_joiner(user, sender)?;
+            }
+            Ok(Passed::Store(entries))
+        }
         Ask::Typing => {
             let notice = Body::TypingNotice(packet::TypingNotice {
                 conversation_id: job.conversation.as_str().to_owned(),

@@ -62,6 +62,16 @@ impl GroupCommand {
         matches!(self, Self::Create { .. })
     }
 
+    /// Who is to come in by it, the founder too.
+    pub(super) fn joiners<'c>(&'c self, sender: &'c UserId) -> impl Iterator<Item = &'c UserId> {
+        let (users, founder): (&[UserId], _) = match self {
+            Self::Create { members, .. } => (members, Some(sender)),
+            Self::Add { users } => (users, None),
+            _ => (&[], None),
+        };
+        users.iter().chain(founder)
+    }
+
     /// Whether the sender goes.
     pub(super) fn leaves(&self) -> bool {
         matches!(self, Self::Leave)

@@ -8,8 +8,10 @@ use sluice_protocol::{
     packet::{self, Entry, ErrorCode, MemberRole, entry::Content, packet::Body},
 };
 
+use sluice_store::{Commit, NewEntry, Store as _};
+
 use crate::world::{
-    Device, PARTITIONS, World, ack, fresh_id, id_bytes, is_push, refusal, text, text_in,
+    Device, PARTITIONS, World, ack, fresh_id, id_bytes, is_push, refusal, text, text_in, user,
 };
 
 fn add(users: &[&str]) -> Command {
@@ -379,4 +381,79 @@ async fn a_refused_send_hides_no_other_of_its_batch() {
         ack(world.gateway.answer(&alice, stored).await);
         while !is_text(&world.gateway.entry(&bob).await, &said) {}
     }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn nobody_is_put_into_a_group_by_whom_they_block() {
+    let mut world = World::new().await;
+    let alice = world.user_online("alice").await;
+    world.add_users(&["bob", "carol"]).await;
+    let (bob, me) = (user("bob"), user("alice"));
+    world.store.set_block(&bob, &me, true).await.unwrap();
+    let group = world.group(&alice, &["carol"]).await;
+    let answer = world.command(&alice, &group, add(&["bob"])).await;
+    assert_eq!(refusal(answer), ErrorCode::Blocked);
+    let create = Command::Create(envelope::CreateGroup {
+        name: "trap".into(),
+        members: vec!["bob".into()],
+    });
+    let trap = ConversationId::group(sluice_protocol::MessageId(8));
+    let answer = world.command(&alice, &trap, create).await;
+    assert_eq!(refusal(answer), ErrorCode::Blocked);
+    world.store.set_block(&bob, &me, false).await.unwrap();
+    ack(world.command(&alice, &group, add(&["bob"])).await);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_user_is_in_a_bounded_number_of_groups() {
+    let mut world = World::new().await;
+    let alice = world.user_online("alice").await;
+    world.add_users(&["bob", "carol"]).await;
+    let partition = sluice_protocol::Partition(0);
+    // Founded behind the owner's back, in a partition of its own choice.
+    let epoch = world.store.take_partition(partition).await.unwrap();
+    let ids = (100_000..).map(|n| ConversationId::group(sluice_protocol::MessageId(n)));
+    let entries = ids
+        .take(sluice_protocol::limits::GROUPS_PER_USER_MAX)
+        .map(|conversation| NewEntry {
+            conversation,
+            sender: user("carol"),
+            client_msg_id: fresh_id(),
+            predecessor: None,
+            message_id: sluice_protocol::MessageId(1),
+            server_time_ms: 1,
+            content: sluice_store::Content::GroupCreated {
+                name: "one of many".into(),
+                members: vec![user("bob")],
+            },
+        });
+    let commit = Commit {
+        partition,
+        epoch,
+        entries: entries.collect(),
+    };
+    world.store.commit(commit).await.unwrap();
+    let group = world.group(&alice, &[]).await;
+    let answer = world.command(&alice, &group, add(&["bob"])).await;
+    assert_eq!(refusal(answer), ErrorCode::TooLarge);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_addition_is_answered_again_after_one_has_left() {
+    let mut world = World::new().await;
+    let alice = world.user_online("alice").await;
+    let bob = world.user_online("bob").await;
+    world.add_users(&["carol"]).await;
+    let group = world.group(&alice, &[]).await;
+    let id = fresh_id();
+    let both = || add(&["bob", "carol"]);
+    let first = ack(world.command_as(&alice, &group, id, both()).await);
+    ack(world.command(&bob, &group, leave()).await);
+    let again = ack(world.command_as(&alice, &group, id, both()).await);
+    assert_eq!((again.seq, again.message_id), (first.seq, first.message_id));
+    assert_eq!(log(&mut world, &alice, &group).await.len(), 3);
+    world.stop().await;
 }

@@ -21,6 +21,9 @@ pub(super) struct HeadsOf {
     pub(super) limit: u32,
 }
 
+/// See [`Store::group_counts`](crate::Store::group_counts).
+pub(super) struct GroupCounts(pub(super) Vec<UserId>);
+
 /// See [`Store::conversations`](crate::Store::conversations).
 ///
 /// No row is written per member per message, so the order by newest entry is
@@ -85,6 +88,23 @@ impl Read for HeadsOf {
             ));
         }
         Ok(heads)
+    }
+}
+
+impl Read for GroupCounts {
+    type Answer = Vec<usize>;
+
+    fn read(&self, connection: &Connection) -> Result<Vec<usize>, StoreError> {
+        let mut count = connection.prepare_cached(
+            "SELECT count(*) FROM user_conversation_list
+             WHERE user = (SELECT id FROM users WHERE user_id = ?1) AND is_group = 1",
+        )?;
+        (self.0.iter())
+            .map(|user| {
+                let groups = count.query_row([user.as_str()], |row| row.get(0))?;
+                Ok(from_sql(groups) as usize)
+            })
+            .collect()
     }
 }
 

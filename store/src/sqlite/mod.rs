@@ -186,6 +186,10 @@ impl Store for SqliteStore {
         self.readers.read(read).await
     }
 
+    async fn group_counts(&self, users: &[UserId]) -> Result<Vec<usize>, StoreError> {
+        self.readers.read(lists::GroupCounts(users.to_vec())).await
+    }
+
     async fn conversations(
         &self,
         user: &UserId,
