@@ -510,8 +510,15 @@ fn bid_farewell(farewells: &mut Vec<oneshot::Sender<()>>) {
 
 /// What is to be saved once the application is done with this event.
 pub(crate) fn position(event: &Event) -> Option<Change> {
-    let Event::Entry { entry, .. } = event else {
-        return None;
+    let entry = match event {
+        Event::Entry { entry, .. } => entry,
+        Event::ServerBehind { group, server, .. } => {
+            return Some(match group {
+                Some(group) => Change::Group(group.clone(), *server),
+                None => Change::Inbox(*server),
+            });
+        }
+        _ => return None,
     };
     Some(if entry.conversation.is_group() {
         Change::Group(entry.conversation.clone(), entry.seq.0)

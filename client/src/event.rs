@@ -79,6 +79,22 @@ pub enum Event {
     },
     /// All that the server had at the time of the last connect has been told.
     CaughtUp,
+    /// The server lists more groups than this client follows, this one for
+    /// instance: their entries don't come, and [`Event::CaughtUp`] isn't told.
+    TooManyGroups {
+        /// The first that is not followed.
+        conversation: ConversationId,
+    },
+    /// The server no longer has all that was told before: it was restored from
+    /// a backup. Its later entries follow from `server` on.
+    ServerBehind {
+        /// Whose log; `None`: the inbox.
+        group: Option<ConversationId>,
+        /// The last place that was told.
+        told: u64,
+        /// The last place that the server had at the connect.
+        server: u64,
+    },
     /// The server has ended the session for good. The last event.
     Kicked {
         /// Why.

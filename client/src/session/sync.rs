@@ -4,7 +4,7 @@ use std::collections::HashMap as StdHashMap;
 
 use hashbrown::HashMap;
 use sluice_protocol::{
-    ConversationId,
+    ConversationId, limits,
     packet::{self, packet::Body},
 };
 
@@ -17,8 +17,9 @@ use crate::{Entry, Event, SendReceipt};
 
 /// Pulls of one session that are under way at once.
 const PULLS_MAX: usize = 4;
-/// Groups that are followed; a server doesn't let a user be in more.
-const GROUPS_MAX: usize = 10_000;
+/// Groups that are followed. A server doesn't let a user be in half as many; of
+/// one that does, the application is told [`Event::TooManyGroups`].
+pub(super) const GROUPS_MAX: usize = 2 * limits::GROUPS_PER_USER_MAX;
 
 /// All timelines, and the look at the heads.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(super) struct Sync {
     /// The heads were seen since the last connect.
     heads_are_fresh: bool,
     is_catching_up: bool,
+    /// A group was not followed since the last connect: its entries don't come.
+    is_incomplete: bool,
 }
 
 // === impl Sync ===
@@ -54,6 +57,7 @@ impl Sync {
             heads_are_under_way: false,
             heads_are_fresh: false,
             is_catching_up: false,
+            is_incomplete: false,
         }
     }
 
@@ -110,7 +114,11 @@ impl Session {
     /// Logged in: everything that came meanwhile is to be pulled.
     pub(super) fn sync_after_connect(&mut self, now_ms: u64, inbox_seq: u64) {
         self.sync.is_catching_up = true;
+        self.sync.is_incomplete = false;
         self.sync.heads_are_fresh = false;
+        (self.sync.groups.values_mut()).for_each(Timeline::connected);
+        self.sync.inbox.connected();
+        self.check_server_position(&TimelineKey::Inbox, inbox_seq);
         self.sync.inbox.set_goal(inbox_seq);
         self.sync.inbox.pull_at(now_ms);
         let due = self.sync.inbox.due_ms();
@@ -170,7 +178,7 @@ impl Session {
             && !self.sync.groups.contains_key(group)
         {
             if self.sync.groups.len() >= GROUPS_MAX {
-                return;
+                return self.skip_group(group.clone());
             }
             self.sync.groups.insert(group.clone(), Timeline::default());
         }
@@ -447,11 +455,16 @@ impl Session {
             return;
         };
         let is_known = self.sync.groups.contains_key(&group);
-        if !group.is_group() || (!is_known && self.sync.groups.len() >= GROUPS_MAX) {
+        if !group.is_group() {
             return;
+        }
+        if !is_known && self.sync.groups.len() >= GROUPS_MAX {
+            return self.skip_group(group);
         }
         let is_catching_up = self.sync.is_catching_up && !self.sync.heads_are_fresh;
         let patience = self.config.hole_patience_ms;
+        let key = TimelineKey::Group(group.clone());
+        self.check_server_position(&key, head.last_seq);
         let timeline = self.sync.groups.entry(group).or_default();
         timeline.skip_to(head.first_seq);
         if is_catching_up {
@@ -465,11 +478,40 @@ impl Session {
         self.sync.expect(due);
     }
 
+    /// Tells once after each connect that a group can't be followed.
+    fn skip_group(&mut self, conversation: ConversationId) {
+        if !self.sync.is_incomplete {
+            self.sync.is_incomplete = true;
+            self.tell(Event::TooManyGroups { conversation });
+        }
+    }
+
+    /// The server has lost what was told before (a restored backup): goes on
+    /// from where the server is, else all that is new would pass for old.
+    fn check_server_position(&mut self, key: &TimelineKey, server: u64) {
+        let Some(timeline) = self.sync.timeline(key) else {
+            return;
+        };
+        let told = timeline.position();
+        if !timeline.rewind_if_lost(server) {
+            return;
+        }
+        self.tell(Event::ServerBehind {
+            group: match key {
+                TimelineKey::Inbox => None,
+                TimelineKey::Group(group) => Some(group.clone()),
+            },
+            told,
+            server,
+        });
+    }
+
     /// Tells once after each connect that nothing older is left to be told.
     pub(super) fn check_caught_up(&mut self) {
         let sync = &mut self.sync;
         if sync.is_catching_up
             && sync.heads_are_fresh
+            && !sync.is_incomplete
             && sync.inbox.is_caught_up()
             && sync.groups.values().all(Timeline::is_caught_up)
         {

@@ -792,3 +792,47 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn more_groups_than_can_be_followed_are_no_catching_up() {
+    let mut world = World::new(&USERS[..1], SessionConfig::default(), 20);
+    let known = (0..sync::GROUPS_MAX as u64)
+        .map(|n| ConversationId::group(sluice_protocol::MessageId(1_000 + n)));
+    world.devices[0].saved.groups = known.map(|group| (group, 0)).collect();
+    let group = world.server.create_group(1, &["alice"]);
+    world.restart(0);
+    world.run_for(5_000);
+    let events = &world.devices[0].events;
+    assert!(!events.contains(&Event::CaughtUp), "{events:?}");
+    let skipped = Event::TooManyGroups {
+        conversation: group,
+    };
+    assert_eq!(events.iter().filter(|event| **event == skipped).count(), 1);
+}
+
+#[test]
+fn a_server_that_was_set_back_is_told_and_followed_from_there() {
+    let mut world = World::new(&USERS[..1], SessionConfig::default(), 21);
+    let pair = pair("alice", "bob");
+    let group = world.server.create_group(1, &["alice", "bob"]);
+    // Told by the server before it lost them.
+    world.devices[0].saved.inbox = 50;
+    world.devices[0].saved.groups.insert(group.clone(), 60);
+    world.server.say(&pair, "bob", "kept");
+    world.restart(0);
+    world.run_for(3_000);
+    let lost: Vec<_> = (world.devices[0].events.iter())
+        .filter_map(|event| match event {
+            Event::ServerBehind { group, told, .. } => Some((group.clone(), *told)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(lost, [(None, 50), (Some(group.clone()), 60)]);
+    assert_eq!(world.devices[0].events.last(), Some(&Event::CaughtUp));
+    assert_eq!(world.devices[0].saved.inbox, 1);
+    world.server.say(&pair, "bob", "new");
+    world.server.say(&group, "bob", "new too");
+    world.run_for(3_000);
+    assert_eq!(world.devices[0].entries.len(), 2);
+    assert_eq!(world.devices[0].saved.inbox, 2);
+}

@@ -20,6 +20,8 @@ pub(super) enum TimelineKey {
 pub(super) struct Timeline {
     /// The last place that was told.
     position: u64,
+    /// Where that was at the last connect: what the server has lost shows there.
+    connected_at: u64,
     /// The last place that is known to exist.
     head: u64,
     /// Told up to here, this timeline has caught up with the last connect.
@@ -168,6 +170,28 @@ impl Timeline {
         self.goal = self.position;
         self.held.clear();
         self.due_ms = None;
+    }
+
+    /// A connection begins.
+    pub(super) fn connected(&mut self) {
+        self.connected_at = self.position;
+    }
+
+    /// Goes back to the server's position if that is behind what was told
+    /// before the connect; what is held is of the lost log.
+    pub(super) fn rewind_if_lost(&mut self, server: u64) -> bool {
+        if server >= self.connected_at {
+            return false;
+        }
+        self.position = server;
+        self.connected_at = server;
+        self.head = server;
+        self.goal = server;
+        self.held.clear();
+        self.due_ms = None;
+        self.has_more = false;
+        self.fruitless = 0;
+        true
     }
 
     /// The numbers of pushes end with their connection.

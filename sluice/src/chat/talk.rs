@@ -320,6 +320,12 @@ impl Talk {
             Event::Kicked { reason } => bail!("{}", trouble::kicked(reason)),
             Event::LoginRefused { refusal } => bail!("the login was refused: {}", refusal.reason),
             Event::CaughtUp => {}
+            Event::TooManyGroups { .. } => {
+                self.wrong("you are in too many groups: not all of them are shown")?;
+            }
+            Event::ServerBehind { .. } => {
+                self.wrong("the server has lost messages that were shown before")?;
+            }
         }
         Ok(())
     }

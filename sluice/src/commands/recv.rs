@@ -132,6 +132,16 @@ async fn receive(
                 }
             }
             Some(Event::CaughtUp) => progress.is_caught_up = true,
+            Some(Event::TooManyGroups { conversation }) => bail!(
+                "you are in more groups than can be followed: the entries of {} would be missing",
+                printable::line(conversation.as_str())
+            ),
+            Some(Event::ServerBehind { told, server, .. }) => {
+                progress.trouble = Some(format!(
+                    "the server has lost entries {} to {told}",
+                    server.saturating_add(1)
+                ));
+            }
             Some(Event::Connected { .. }) => progress.trouble = None,
             Some(Event::Disconnected { reason, .. }) => {
                 progress.trouble = Some(disconnected(&reason));
