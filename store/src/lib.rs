@@ -106,8 +106,9 @@ pub trait Store: Send + Sync + 'static {
         limit: PageLimit,
     ) -> Result<InboxPage, StoreError>;
 
-    /// A stretch of a conversation's log, cut to the user's membership. `None`
-    /// when the user never was a member.
+    /// A stretch of a conversation's log, cut to the window of membership that
+    /// holds the next entry in the direction asked for: a page never reaches over
+    /// a stretch that the user may not see. `None` when the user never was a member.
     async fn conversation_log(
         &self,
         user: &UserId,

@@ -1,6 +1,6 @@
-//! How much fits on a page of entries.
+//! What lies on a page of entries: how much fits, and from which window.
 
-use crate::{Content, PageLimit, StoredEntry};
+use crate::{Content, PageLimit, Range, StoredEntry};
 
 /// A page never has more entries, whatever is asked.
 const PAGE_ENTRIES_MAX: u32 = 1_000;
@@ -11,6 +11,20 @@ pub(crate) struct Budget {
     pub(crate) entries: u32,
     bytes: usize,
     any: bool,
+}
+
+/// The window of membership that a page lies in: the one with the next entry in
+/// the direction asked for. `past` holds the closed windows of earlier
+/// memberships, ascending; `latest` is the present (or last) one.
+pub(crate) fn window_of(range: Range, past: &[(u64, u64)], latest: (u64, u64)) -> (u64, u64) {
+    let earlier = match range {
+        Range::After(after) => past.iter().find(|(_, last)| *last > after.0),
+        Range::Before(before) if before.0 == 0 || before.0 > latest.0 => None,
+        Range::Before(before) => (past.iter().rev())
+            .find(|(first, _)| *first < before.0)
+            .or(past.first()),
+    };
+    earlier.copied().unwrap_or(latest)
 }
 
 // === impl Budget ===

@@ -33,16 +33,18 @@ pub enum Range {
     Before(Seq),
 }
 
-/// A stretch of a conversation's log, ascending.
+/// A stretch of a conversation's log, ascending. It lies within one window: who
+/// left a group and joined again has a window for each membership, and sees
+/// nothing of what lies between two.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConversationPage {
     /// Ascending, without gaps.
     pub entries: Vec<StoredEntry>,
-    /// What this user may see: from here …
+    /// The window that the page lies in begins here …
     pub first_seq: Seq,
-    /// … to here.
+    /// … and ends here.
     pub last_seq: Seq,
-    /// Whether entries follow in the direction asked for.
+    /// Whether entries follow in the direction asked for, in this window or in another.
     pub more: bool,
 }
 
@@ -51,7 +53,8 @@ pub struct ConversationPage {
 pub struct Heads {
     /// The inbox's end.
     pub inbox_seq: UserSeq,
-    /// (group, first seq, last seq) as far as the user may see, by id.
+    /// (group, first seq, last seq) by id: the first entry that the user may see
+    /// and the last, over all windows.
     pub groups: Vec<(ConversationId, Seq, Seq)>,
     /// Whether groups follow.
     pub more: bool,
@@ -73,13 +76,13 @@ pub struct ConversationRow {
     pub conversation: ConversationId,
     /// A group's name; empty for private ones.
     pub name: String,
-    /// What this user may see: from here …
+    /// The first entry that the user may see …
     pub first_seq: Seq,
-    /// … to here.
+    /// … and the last, over all windows.
     pub last_seq: Seq,
     /// The user's read cursor.
     pub read_seq: Seq,
-    /// Messages of others above the read cursor.
+    /// Messages of others above the read cursor, in all windows.
     pub unread: u64,
     /// The other party's cursors; 0 for groups.
     pub peer_delivered_seq: Seq,
@@ -111,6 +114,6 @@ pub struct Member {
     pub user: UserId,
     /// As what.
     pub role: MemberRole,
-    /// From which entry on.
+    /// From which entry on; the latest window, when there are several.
     pub first_seq: Seq,
 }

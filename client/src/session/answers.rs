@@ -16,16 +16,17 @@ pub enum Target {
     Conversation(ConversationId),
 }
 
-/// Part of a conversation's log.
+/// Part of a conversation's log. Who left a group and came back has a window of
+/// it for each membership; a page lies within one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryPage {
     /// Ascending by seq.
     pub entries: Vec<Entry>,
-    /// The first entry that this user may see.
+    /// The first entry of the page's window.
     pub first_seq: Seq,
     /// The last one.
     pub last_seq: Seq,
-    /// There are more in the direction that was asked for.
+    /// There are more in the direction that was asked for, in this window or in another.
     pub more: bool,
 }
 

@@ -66,9 +66,9 @@ struct Summary {
     group: bool,
     /// The other party, or the group's name.
     title: String,
-    /// What the caller may see: from here …
+    /// The first entry that the caller may see …
     first_seq: u64,
-    /// … to here.
+    /// … and the last.
     last_seq: u64,
     read_seq: u64,
     unread: u64,
@@ -92,15 +92,16 @@ struct Stretch {
     limit: u32,
 }
 
-/// A stretch of a log, ascending.
+/// A stretch of a log, ascending. Who left a group and came back has a window of
+/// it for each membership; a stretch lies within one.
 #[derive(Serialize, ToSchema)]
 struct Log {
     entries: Vec<Entry>,
-    /// What the caller may see: from here …
+    /// The window that the stretch lies in begins here …
     first_seq: u64,
-    /// … to here.
+    /// … and ends here.
     last_seq: u64,
-    /// Whether entries follow in the direction asked for.
+    /// Whether entries follow in the direction asked for, in this window or in another.
     more: bool,
 }
 

@@ -9,7 +9,7 @@ use sluice_protocol::{
     limits::GROUPS_PER_USER_MAX,
     packet::{self, ErrorCode, Packet, packet::Body},
 };
-use sluice_store::{Content, Store, StoreError, StoredEntry, UserStatus};
+use sluice_store::{Content, PageLimit, Range, Store, StoreError, StoredEntry, UserStatus};
 
 use super::{
     group::{Group, Groups},
@@ -17,6 +17,11 @@ use super::{
     recall,
 };
 use crate::standing::{Standing, Standings};
+
+const ONE_ENTRY: PageLimit = PageLimit {
+    entries: 1,
+    bytes: 0,
+};
 
 /// What a round's checks need to know, beside the groups.
 #[derive(Debug, Default)]
@@ -26,6 +31,8 @@ pub(super) struct Facts {
     targets: HashMap<(ConversationId, Seq), StoredEntry>,
     /// How many groups those who are to join one are or were in.
     group_counts: HashMap<UserId, usize>,
+    /// Those of them that lie in a window of an earlier membership of the asker.
+    seen_before: HashSet<(UserId, ConversationId, Seq)>,
 }
 
 /// What a job that passed comes down to.
@@ -44,6 +51,7 @@ impl Facts {
     pub(super) async fn gather(
         store: &dyn Store,
         standings: &Standings,
+        groups: &Groups,
         jobs: &[Job],
         now_ms: u64,
     ) -> Result<Self, StoreError> {
@@ -86,6 +94,7 @@ impl Facts {
             standing,
             targets,
             group_counts: joiners.into_iter().zip(counts).collect(),
+            seen_before: seen_before(store, groups, jobs).await?,
         })
     }
 
@@ -111,6 +120,33 @@ impl Facts {
         }
         Ok(())
     }
+}
+
+/// Asks where the groups can't tell: of recalls that reach behind the asker's
+/// latest joining. They are rare, so one question each.
+async fn seen_before(
+    store: &dyn Store,
+    groups: &Groups,
+    jobs: &[Job],
+) -> Result<HashSet<(UserId, ConversationId, Seq)>, StoreError> {
+    let mut seen = HashSet::new();
+    for job in jobs {
+        let Ask::Recall { seq, .. } = job.ask else {
+            continue;
+        };
+        let (user, conversation) = (&job.origin.user, &job.conversation);
+        let membership = groups.of(conversation).and_then(|it| it.membership(user));
+        if membership.is_none_or(|member| seq >= member.first_seq) {
+            continue;
+        }
+        let range = Range::After(Seq(seq.0.saturating_sub(1)));
+        let page = store.conversation_log(user, conversation, range, ONE_ENTRY);
+        let entry = page.await?.and_then(|page| page.entries.into_iter().next());
+        if entry.is_some_and(|entry| entry.seq == seq) {
+            seen.insert((user.clone(), conversation.clone(), seq));
+        }
+    }
+    Ok(seen)
 }
 
 /// The other party of a private conversation.
@@ -157,7 +193,16 @@ pub(super) fn check(
         Ask::Recall { client_msg_id, seq } => {
             let target = facts.targets.get(&(job.conversation.clone(), *seq));
             let membership = group.and_then(|group| group.membership(sender));
-            recall::check(sender, target, membership, recall_window_ms, now_ms)?;
+            let seen_before =
+                (facts.seen_before).contains(&(sender.clone(), job.conversation.clone(), *seq));
+            recall::check(
+                sender,
+                target,
+                membership,
+                seen_before,
+                recall_window_ms,
+                now_ms,
+            )?;
             Ok(Passed::Store(vec![(
                 *client_msg_id,
                 Content::Recall { seq: *seq },

@@ -122,13 +122,14 @@ impl Desk {
     async fn round(&mut self, jobs: Vec<Job>, outbox: &mut Outbox) -> Result<(), WorkError> {
         let node = self.node.clone();
         let now_ms = clock::now_ms();
-        let facts = Facts::gather(&*node.store, &node.standings, &jobs, now_ms).await?;
         let wanted: HashSet<ConversationId> = jobs
             .iter()
             .filter(|job| job.conversation.is_group())
             .map(|job| job.conversation.clone())
             .collect();
         self.groups.load(&*node.store, &wanted).await?;
+        let facts =
+            Facts::gather(&*node.store, &node.standings, &self.groups, &jobs, now_ms).await?;
 
         let taken = taken_ids(&*node.store, &jobs).await?;
         let mut plan = Plan::default();

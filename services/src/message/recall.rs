@@ -9,7 +9,8 @@ use sluice_store::{Content, StoredEntry};
 use super::group::Membership;
 
 /// Checks a recall of `target` by `user`. `membership` is the user's in a
-/// group, `None` in a private conversation.
+/// group, `None` in a private conversation; `seen_before` says that the target
+/// lies in a window of an earlier membership.
 ///
 /// Who recalls what is recalled already is let through: it may be a retry
 /// whose first answer was lost, and the store tells which.
@@ -17,6 +18,7 @@ pub(super) fn check(
     user: &UserId,
     target: Option<&StoredEntry>,
     membership: Option<Membership>,
+    seen_before: bool,
     window_ms: u64,
     now_ms: u64,
 ) -> Result<(), Refusal> {
@@ -28,8 +30,8 @@ pub(super) fn check(
             "only messages can be recalled",
         ));
     }
-    // What came before one joined is not there for one.
-    if membership.is_some_and(|member| target.seq < member.first_seq) {
+    // What came before one joined is not there for one, nor what was said while one was away.
+    if membership.is_some_and(|member| target.seq < member.first_seq) && !seen_before {
         return Err(unknown());
     }
     let is_admin = membership

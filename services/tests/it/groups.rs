@@ -147,6 +147,60 @@ async fn membership_is_a_window_on_the_log() {
 }
 
 #[tokio::test]
+async fn who_comes_back_keeps_the_window_they_had() {
+    let mut world = World::new().await;
+    let alice = world.user_online("alice").await;
+    let bob = world.user_online("bob").await;
+    let group = world.group(&alice, &["bob"]).await; // 1
+    let say = async |world: &mut World, device: &Device, text: &str| {
+        let sent = world.send(device, text_in(&group, fresh_id(), text)).await;
+        ack(sent).seq
+    };
+    assert_eq!(say(&mut world, &alice, "first").await, 2);
+    let of_bob = say(&mut world, &bob, "mine").await; // 3
+    ack(world.command(&alice, &group, remove("bob")).await); // 4
+    let hidden = say(&mut world, &alice, "hidden").await; // 5
+    ack(world.command(&alice, &group, add(&["bob"])).await); // 6
+    assert_eq!(say(&mut world, &alice, "again").await, 7);
+
+    let question = |after| {
+        Body::SyncConversation(packet::SyncConversation {
+            conversation_id: group.to_string(),
+            range: Some(packet::sync_conversation::Range::After(after)),
+            limit: 0,
+        })
+    };
+    for (after, expected) in [
+        (0, (vec![1, 2, 3, 4], 1, 4, true)),
+        (4, (vec![6, 7], 6, 7, false)),
+    ] {
+        let Body::ConversationPage(page) = world.query(&bob, question(after)).await else {
+            panic!()
+        };
+        let seqs: Vec<u64> = page.entries.iter().map(|entry| entry.seq).collect();
+        assert_eq!((seqs, page.first_seq, page.last_seq, page.more), expected);
+    }
+    let list = Body::ListConversations(packet::ListConversations::default());
+    let Body::ConversationList(list) = world.query(&bob, list).await else {
+        panic!()
+    };
+    let row = &list.conversations[0];
+    assert_eq!((row.first_seq, row.last_seq, row.unread), (1, 7, 2));
+
+    // Recalls reach what one may see, and nothing else.
+    ack(world
+        .command(&alice, &group, role("bob", MemberRole::Admin))
+        .await); // 8
+    assert_eq!(
+        refusal(world.recall(&bob, &group, hidden).await),
+        ErrorCode::UnknownMessage
+    );
+    ack(world.recall(&bob, &group, of_bob).await);
+    ack(world.recall(&bob, &group, 2).await);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn roles_say_who_may_change_what() {
     let mut world = World::new().await;
     let alice = world.user_online("alice").await;

@@ -4,36 +4,19 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use sluice_client::{
-    Client, Content, ContentType, ConversationId, DeviceId, Endpoint, Event, EventStream, HttpApi,
-    LocalState, Seq, Target, UserId,
+    Client, Content, ContentType, ConversationId, Endpoint, Event, EventStream, HttpApi,
+    LocalState, Seq, Target,
 };
 use tokio::{sync::Mutex, task::JoinSet};
 
-use crate::server::Server;
+use crate::{account::Account, server::Server};
 
 const PAIRS: usize = 8;
 const MESSAGES_EACH: usize = 150;
 const KILLS: usize = 4;
 
-struct Account {
-    user: UserId,
-    token: String,
-}
-
-async fn account(api: &HttpApi, name: &str) -> Account {
-    let user = UserId::parse(name).unwrap();
-    api.register(&user, "a long password", None).await.unwrap();
-    let token = api.login(&user, "a long password").await.unwrap().token;
-    Account { user, token }
-}
-
 fn client(account: &Account, device: &str, endpoint: &Endpoint) -> (Client, EventStream) {
-    Client::builder(account.user.clone(), DeviceId::parse(device).unwrap())
-        .server(endpoint.clone())
-        .token(account.token.as_str())
-        .state(LocalState::memory())
-        .start()
-        .unwrap()
+    account.device(device, endpoint, LocalState::memory())
 }
 
 /// Everything a device is handed until it has caught up.
@@ -73,8 +56,8 @@ async fn nothing_acked_is_lost_or_doubled_by_kill_9() {
 
     let mut pairs = Vec::new();
     for pair in 0..PAIRS {
-        let one = account(&api, &format!("one-{pair}")).await;
-        let other = account(&api, &format!("other-{pair}")).await;
+        let one = Account::register(&api, &format!("one-{pair}")).await;
+        let other = Account::register(&api, &format!("other-{pair}")).await;
         pairs.push(Arc::new((one, other)));
     }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
 
+mod account;
 mod backend;
 mod bench;
 mod chat;
@@ -10,6 +11,7 @@ mod demo;
 mod hostile_link;
 mod oracle;
 mod readme;
+mod rejoin;
 mod restarts;
 mod same_device;
 mod server;

@@ -9,29 +9,19 @@ use std::{
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use sluice_client::{
-    Client, Content, ContentType, ConversationId, DeviceId, Entry, Event, EventStream, HttpApi,
-    LocalState, Target, UserId,
+    Client, Content, ContentType, ConversationId, Endpoint, Entry, EventStream, HttpApi,
+    LocalState, Target,
 };
 use tokio::task::JoinSet;
 
-use crate::server::{Addresses, Server};
+use crate::{
+    account::{Account, take},
+    server::{Addresses, Server},
+};
 
 const TALKERS: usize = 4;
 const MESSAGES_EACH: usize = 120;
 const SERVER_LIVES: usize = 5;
-
-#[derive(Clone)]
-struct Account {
-    user: UserId,
-    token: String,
-}
-
-async fn account(api: &HttpApi, name: &str) -> Account {
-    let user = UserId::parse(name).unwrap();
-    api.register(&user, "a long password", None).await.unwrap();
-    let token = api.login(&user, "a long password").await.unwrap().token;
-    Account { user, token }
-}
 
 async fn start(account: &Account, device: &str, state: Option<&Path>, to: &Addresses) -> Opened {
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -44,26 +34,10 @@ async fn start(account: &Account, device: &str, state: Option<&Path>, to: &Addre
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     };
-    Client::builder(account.user.clone(), DeviceId::parse(device).unwrap())
-        .server(sluice_client::Endpoint::tcp(to.tcp))
-        .token(account.token.as_str())
-        .state(state)
-        .start()
-        .unwrap()
+    account.device(device, &Endpoint::tcp(to.tcp), state)
 }
 
 type Opened = (Client, EventStream);
-
-/// Takes entries until caught up (or stopped by its caller).
-async fn take(events: &mut EventStream, seen: &mut Vec<Entry>, until_caught_up: bool) {
-    while let Some(event) = events.next().await {
-        match event {
-            Event::Entry { entry, .. } => seen.push(entry),
-            Event::CaughtUp if until_caught_up => return,
-            _ => {}
-        }
-    }
-}
 
 /// Talks to the group through several lives of one device; what it was handed.
 async fn talk(
@@ -118,9 +92,9 @@ async fn a_groups_log_stays_one_while_everything_restarts() {
     let api = HttpApi::new(&addresses.http).unwrap();
     let mut accounts = Vec::new();
     for talker in 0..TALKERS {
-        accounts.push(account(&api, &format!("talker-{talker}")).await);
+        accounts.push(Account::register(&api, &format!("talker-{talker}")).await);
     }
-    let guest = account(&api, "guest").await;
+    let guest = Account::register(&api, "guest").await;
     let owner = accounts[0].token.clone();
     let members: Vec<_> = accounts[1..].iter().map(|it| it.user.clone()).collect();
     let group = api.create_group(&owner, "all", &members).await.unwrap();
@@ -245,5 +219,17 @@ async fn a_groups_log_stays_one_while_everything_restarts() {
             "not the guest's: {entry:?}"
         );
     }
+    // A new device of the guest gets every window, whole.
+    let (client, mut events) = start(&guest, "fresh", None, &addresses).await;
+    let mut pulled = Vec::new();
+    take(&mut events, &mut pulled, true).await;
+    client.disconnect(true).await;
+    let pulled: Vec<u64> = pulled.iter().map(|entry| entry.seq.0).collect();
+    let expected: Vec<u64> = (1..)
+        .zip(&inside)
+        .filter(|(_, is_in)| **is_in)
+        .map(|(seq, _)| seq)
+        .collect();
+    assert_eq!(pulled, expected);
     assert!(server.terminate());
 }

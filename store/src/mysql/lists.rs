@@ -63,7 +63,7 @@ pub(super) async fn heads(
     let members = memberships(store, user, &ids).await?;
     let groups = ids.into_iter().filter_map(|id| {
         let member = members.get(&id)?;
-        Some((id, Seq(member.first), Seq(member.last)))
+        Some((id, Seq(member.begin()), Seq(member.last)))
     });
     Ok(Heads {
         inbox_seq,
@@ -114,23 +114,24 @@ async fn fill(
     lines: Vec<(ListCursor, Membership)>,
 ) -> Result<Vec<ConversationRow>, StoreError> {
     let last = |member: &Membership| (member.conversation.clone(), member.last);
-    let read = |member: &Membership| {
-        let above = member.read.max(member.first.saturating_sub(1));
-        (member.conversation.clone(), above.min(member.last))
-    };
     let positions: Vec<_> = lines.iter().map(|(_, member)| last(member)).collect();
     let mut newest = entries(store, &positions).await?;
-    let both = lines.iter().flat_map(|(_, m)| [last(m), read(m)]);
-    let others = count_others(store, user, both).await?;
+    let mut ends = Vec::new();
+    for (_, member) in &lines {
+        ends.extend(unread_ends(member).into_iter().flatten());
+    }
+    let others = count_others(store, user, ends.into_iter()).await?;
     let peers = peers(store, user, &lines).await?;
     let rows = lines.into_iter().map(|(cursor, member)| {
         let counted = |position| others.get(&position).copied().unwrap_or(0);
         let peer = peers.get(&member.conversation);
         ConversationRow {
-            first_seq: Seq(member.first),
+            first_seq: Seq(member.begin()),
             last_seq: Seq(member.last),
             read_seq: Seq(member.read),
-            unread: counted(last(&member)).saturating_sub(counted(read(&member))),
+            unread: (unread_ends(&member).into_iter())
+                .map(|[last, above]| counted(last).saturating_sub(counted(above)))
+                .fold(0, u64::saturating_add),
             peer_delivered_seq: Seq(peer.map_or(0, |peer| peer.delivered)),
             peer_read_seq: Seq(peer.map_or(0, |peer| peer.read)),
             last_entry: newest.remove(&last(&member)),
@@ -140,6 +141,15 @@ async fn fill(
         }
     });
     Ok(rows.collect())
+}
+
+/// Both ends of what is unread, window by window.
+fn unread_ends(member: &Membership) -> Vec<[(ConversationId, u64); 2]> {
+    let ends = member.windows().map(|(first, last)| {
+        let above = member.read.max(first.saturating_sub(1)).min(last);
+        [last, above].map(|seq| (member.conversation.clone(), seq))
+    });
+    ends.collect()
 }
 
 /// The other parties of private conversations.

@@ -1,6 +1,6 @@
 //! Who is in a conversation, as reads see it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use sluice_protocol::{ConversationId, Seq, UserId, packet::MemberRole};
 use sqlx::{MySqlConnection, Row};
@@ -19,7 +19,9 @@ use crate::{Conversation, Member};
 pub(super) struct Membership {
     pub(super) conversation: ConversationId,
     pub(super) user: UserId,
-    /// What the user may see: from here …
+    /// The closed windows of earlier memberships, ascending.
+    pub(super) past: Vec<(u64, u64)>,
+    /// The latest window: from here …
     pub(super) first: u64,
     /// … to here.
     pub(super) last: u64,
@@ -29,6 +31,21 @@ pub(super) struct Membership {
     pub(super) delivered: u64,
     pub(super) read: u64,
     pub(super) name: String,
+}
+
+// === impl Membership ===
+
+impl Membership {
+    /// The first entry that the user may see.
+    pub(super) fn begin(&self) -> u64 {
+        self.past.first().map_or(self.first, |(first, _)| *first)
+    }
+
+    /// All windows, ascending.
+    pub(super) fn windows(&self) -> impl Iterator<Item = (u64, u64)> {
+        let latest = (self.first, self.last);
+        self.past.iter().copied().chain([latest])
+    }
 }
 
 /// The places of users in conversations, in any order; who never was in one has none.
@@ -56,6 +73,7 @@ pub(super) async fn find_members(
     keys: &[(&ConversationId, &UserId)],
 ) -> Result<Vec<Membership>, Failure> {
     let mut members = Vec::with_capacity(keys.len());
+    let mut past = find_past(connection, keys).await?;
     for keys in keys.chunks(ROWS_MAX) {
         let mut sql = Sql::new(
             "SELECT m.conversation, m.user, m.first_seq, COALESCE(m.last_seq, c.max_seq),
@@ -65,9 +83,14 @@ pub(super) async fn find_members(
         let keys = keys.iter().map(|(id, user)| (*id, Second::User(user)));
         push_positions(&mut sql, "m.conversation", "m.user", keys);
         for row in sql.build().fetch_all(&mut *connection).await? {
+            let (conversation, user) = (conversation_id(&row, 0)?, user_id(&row, 1)?);
+            let key = (conversation, user);
+            let past = past.remove(&key).unwrap_or_default();
+            let (conversation, user) = key;
             members.push(Membership {
-                conversation: conversation_id(&row, 0)?,
-                user: user_id(&row, 1)?,
+                conversation,
+                user,
+                past,
                 first: row.try_get(2)?,
                 last: row.try_get(3)?,
                 last_ms: row.try_get(4)?,
@@ -79,6 +102,28 @@ pub(super) async fn find_members(
         }
     }
     Ok(members)
+}
+
+/// The closed windows of those of the keys that have some; only groups do.
+async fn find_past(
+    connection: &mut MySqlConnection,
+    keys: &[(&ConversationId, &UserId)],
+) -> Result<HashMap<(ConversationId, UserId), Vec<(u64, u64)>>, Failure> {
+    let mut past: HashMap<_, Vec<(u64, u64)>> = HashMap::new();
+    let groups: Vec<_> = keys.iter().filter(|(id, _)| id.is_group()).collect();
+    for keys in groups.chunks(ROWS_MAX) {
+        let mut sql =
+            Sql::new("SELECT conversation, user, first_seq, last_seq FROM past_membership WHERE");
+        let keys = keys.iter().map(|(id, user)| (*id, Second::User(user)));
+        push_positions(&mut sql, "conversation", "user", keys);
+        sql.push(" ORDER BY first_seq");
+        for row in sql.build().fetch_all(&mut *connection).await? {
+            let key = (conversation_id(&row, 0)?, user_id(&row, 1)?);
+            let window = (row.try_get(2)?, row.try_get(3)?);
+            past.entry(key).or_default().push(window);
+        }
+    }
+    Ok(past)
 }
 
 impl Work for FindConversations {

@@ -6,7 +6,7 @@ use sqlx::MySqlConnection;
 
 use super::{
     failure::Failure,
-    rows::{ROWS_MAX, Sql},
+    rows::{ROWS_MAX, Sql, push_list},
 };
 use crate::NewEntry;
 
@@ -104,7 +104,8 @@ async fn rename(
     Ok(())
 }
 
-/// Who is in already stays as they are; who left before begins anew.
+/// Who is in already stays as they are; who left before begins anew, and keeps
+/// the window that they had.
 async fn join(
     connection: &mut MySqlConnection,
     conversation: &[u8],
@@ -113,6 +114,17 @@ async fn join(
     seq: u64,
 ) -> Result<(), Failure> {
     for users in users.chunks(ROWS_MAX) {
+        let mut closed = Sql::new(
+            "INSERT INTO past_membership (conversation, user, first_seq, last_seq)
+             SELECT conversation, user, first_seq, last_seq FROM member
+             WHERE last_seq IS NOT NULL AND conversation = ",
+        );
+        closed.push_bind(conversation).push(" AND user IN (");
+        push_list(
+            &mut closed,
+            users.iter().map(|user| user.as_str().as_bytes()),
+        );
+        closed.push(")").build().execute(&mut *connection).await?;
         let mut sql = Sql::new("INSERT INTO member (conversation, user, first_seq, role) ");
         sql.push_values(users, |mut row, user| {
             row.push_bind(conversation);

@@ -12,7 +12,10 @@ use super::{
     rows::{ENTRY_COLUMNS, ROWS_MAX, Second, Sql, conversation_id, push_positions, stored_entry},
     servers::{Place, Work},
 };
-use crate::{ConversationPage, InboxPage, PageLimit, Range, StoreError, StoredEntry, page::Budget};
+use crate::{
+    ConversationPage, InboxPage, PageLimit, Range, StoreError, StoredEntry,
+    page::{Budget, window_of},
+};
 
 /// Entries by position, all of one server.
 pub(super) struct Entries(pub(super) Vec<(ConversationId, u64)>);
@@ -179,31 +182,32 @@ impl Work for ConversationLog<'_> {
         let Some(view) = find_members(connection, &key).await?.pop() else {
             return Ok(None);
         };
+        let (first, last) = window_of(self.range, &view.past, (view.first, view.last));
         let (entries, more) = match self.range {
             Range::After(after) => {
-                let after = after.0.max(view.first.saturating_sub(1));
-                let (from, to) = (after.saturating_add(1), view.last);
+                let after = after.0.max(first.saturating_sub(1));
+                let (from, to) = (after.saturating_add(1), last);
                 let entries = self.page(connection, from, to, "").await?;
                 let reached = entries.last().map_or(after, |entry| entry.seq.0);
                 (entries, reached < view.last)
             }
             Range::Before(before) => {
-                let end = view.last.saturating_add(1);
+                let end = last.saturating_add(1);
                 let before = match before.0 {
                     0 => end,
                     before => before.min(end),
                 };
                 let to = before.saturating_sub(1);
-                let mut entries = self.page(connection, view.first, to, " DESC").await?;
+                let mut entries = self.page(connection, first, to, " DESC").await?;
                 entries.reverse();
                 let reached = entries.first().map_or(before, |entry| entry.seq.0);
-                (entries, reached > view.first)
+                (entries, reached > view.begin())
             }
         };
         Ok(Some(ConversationPage {
             entries,
-            first_seq: Seq(view.first),
-            last_seq: Seq(view.last),
+            first_seq: Seq(first),
+            last_seq: Seq(last),
             more,
         }))
     }

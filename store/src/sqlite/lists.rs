@@ -7,6 +7,7 @@ use super::{
     conversation_state::{inbox_end, user_key},
     entry_row::{conversation_id, entry_columns, stored_entry, user_id},
     integer::{ConversationKey, UserKey, from_sql, to_sql},
+    pulls::past_windows,
     readers::Read,
 };
 use crate::{Conversation, ConversationRow, Heads, ListCursor, Member, StoreError, StoredEntry};
@@ -68,7 +69,10 @@ impl Read for HeadsOf {
         };
         let limit = self.limit.min(LIST_LINES_MAX) as usize;
         let mut statement = connection.prepare_cached(
-            "SELECT c.conversation_id, l.first_seq, coalesce(l.last_seq,
+            "SELECT c.conversation_id,
+               coalesce((SELECT min(p.first_seq) FROM past_membership p
+                         WHERE p.user = l.user AND p.conversation = l.conversation), l.first_seq),
+               coalesce(l.last_seq,
                (SELECT max(seq) FROM message WHERE conversation = l.conversation))
              FROM user_conversation_list l CROSS JOIN conversation c ON c.id = l.conversation
              WHERE l.user = ?1 AND l.is_group = 1 AND l.conversation > ?2
@@ -185,11 +189,16 @@ impl Line {
         } else {
             peer_cursors(connection, self.key, user)?
         };
+        let past = if self.is_group {
+            past_windows(connection, user, self.key)?
+        } else {
+            Vec::new()
+        };
         Ok(ConversationRow {
-            unread: self.unread(connection, user)?,
+            unread: self.unread(connection, user, &past)?,
             last_entry: self.last_entry(connection)?,
             name: self.name,
-            first_seq: Seq(self.first),
+            first_seq: Seq(past.first().map_or(self.first, |(first, _)| *first)),
             last_seq: Seq(self.last),
             read_seq: Seq(self.read),
             peer_delivered_seq,
@@ -204,13 +213,22 @@ impl Line {
 
     /// Messages of others above the read cursor, within what the user may see.
     /// A recalled message still counts: its place in the log is to be seen.
-    fn unread(&self, connection: &Connection, user: UserKey) -> Result<u64, StoreError> {
-        let above = self.read.max(self.first.saturating_sub(1));
-        if above >= self.last {
-            return Ok(0);
-        }
+    fn unread(
+        &self,
+        connection: &Connection,
+        user: UserKey,
+        past: &[(u64, u64)],
+    ) -> Result<u64, StoreError> {
         let counting = |seq| others_counting(connection, self.key, self.is_group, user, seq);
-        Ok(counting(self.last)?.saturating_sub(counting(above)?))
+        let mut unread = 0_u64;
+        for (first, last) in past.iter().copied().chain([(self.first, self.last)]) {
+            let above = self.read.max(first.saturating_sub(1));
+            if above < last {
+                let in_window = counting(last)?.saturating_sub(counting(above)?);
+                unread = unread.saturating_add(in_window);
+            }
+        }
+        Ok(unread)
     }
 
     fn last_entry(&self, connection: &Connection) -> Result<Option<StoredEntry>, StoreError> {

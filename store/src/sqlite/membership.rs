@@ -201,7 +201,8 @@ fn rename(
     Ok(())
 }
 
-/// Who is in already stays as they are; who left before begins anew.
+/// Who is in already stays as they are; who left before begins anew, and keeps
+/// the window that they had.
 fn join(
     connection: &Connection,
     conversation: ConversationKey,
@@ -210,6 +211,15 @@ fn join(
     role: MemberRole,
     seq: Seq,
 ) -> Result<(), StoreError> {
+    if is_group {
+        connection
+            .prepare_cached(
+                "INSERT INTO past_membership (user, conversation, first_seq, last_seq)
+                 SELECT user, conversation, first_seq, last_seq FROM user_conversation_list
+                 WHERE user = ?1 AND conversation = ?2 AND last_seq IS NOT NULL",
+            )?
+            .execute(params![user, conversation])?;
+    }
     connection
         .prepare_cached(
             "INSERT INTO user_conversation_list

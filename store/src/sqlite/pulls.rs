@@ -6,10 +6,13 @@ use sluice_protocol::{ConversationId, Seq, UserId, UserSeq};
 use super::{
     conversation_state::{inbox_end, user_key},
     entry_row::{conversation_id, entry_columns, stored_entry},
-    integer::{ConversationKey, from_sql, to_sql},
+    integer::{ConversationKey, UserKey, from_sql, to_sql},
     readers::Read,
 };
-use crate::{ConversationPage, InboxPage, PageLimit, Range, StoreError, StoredEntry, page::Budget};
+use crate::{
+    ConversationPage, InboxPage, PageLimit, Range, StoreError, StoredEntry,
+    page::{Budget, window_of},
+};
 
 /// See [`Store::inbox`](crate::Store::inbox).
 pub(super) struct Inbox {
@@ -29,12 +32,15 @@ pub(super) struct ConversationLog {
 /// See [`Store::entries`](crate::Store::entries).
 pub(super) struct Entries(pub(super) Vec<(ConversationId, Seq)>);
 
-/// What a user may see of a conversation's log.
+/// What a user may see of a conversation's log: the window that a page lies in,
+/// and where all windows together begin and end.
 #[derive(Debug, Clone, Copy)]
 struct View {
     conversation: ConversationKey,
     first: u64,
     last: u64,
+    begin: u64,
+    end: u64,
 }
 
 impl Read for Inbox {
@@ -122,9 +128,9 @@ impl Read for Entries {
 
 impl ConversationLog {
     fn view(&self, connection: &Connection) -> Result<Option<View>, StoreError> {
-        Ok(connection
+        let latest = connection
             .prepare_cached(
-                "SELECT c.id, l.first_seq, coalesce(l.last_seq,
+                "SELECT u.id, c.id, l.first_seq, coalesce(l.last_seq,
                         (SELECT max(seq) FROM message WHERE conversation = l.conversation))
                  FROM users u
                  CROSS JOIN conversation c ON c.conversation_id = ?2
@@ -134,14 +140,43 @@ impl ConversationLog {
             .query_row(
                 params![self.user.as_str(), self.conversation.as_str()],
                 |row| {
-                    Ok(View {
-                        conversation: row.get(0)?,
-                        first: from_sql(row.get(1)?),
-                        last: from_sql(row.get(2)?),
-                    })
+                    let (first, last) = (from_sql(row.get(2)?), from_sql(row.get(3)?));
+                    let view = View {
+                        conversation: row.get(1)?,
+                        first,
+                        last,
+                        begin: first,
+                        end: last,
+                    };
+                    Ok((row.get(0)?, view))
                 },
             )
-            .optional()?)
+            .optional()?;
+        (latest.map(|(user, view)| self.narrow(connection, user, view))).transpose()
+    }
+
+    /// Chooses the window that the page lies in: the one with the next entry in
+    /// the direction asked for. Who goes on at the log's end needs no look at
+    /// earlier ones.
+    fn narrow(
+        &self,
+        connection: &Connection,
+        user: UserKey,
+        latest: View,
+    ) -> Result<View, StoreError> {
+        match self.range {
+            Range::After(after) if after.0.saturating_add(1) >= latest.first => return Ok(latest),
+            _ => {}
+        }
+        let windows = past_windows(connection, user, latest.conversation)?;
+        let begin = windows.first().map_or(latest.first, |(first, _)| *first);
+        let (first, last) = window_of(self.range, &windows, (latest.first, latest.last));
+        Ok(View {
+            first,
+            last,
+            begin,
+            ..latest
+        })
     }
 
     fn ascending(
@@ -160,7 +195,7 @@ impl ConversationLog {
         );
         let entries = self.page(connection, sql, view.conversation, after, view.last)?;
         let reached = entries.last().map_or(after, |entry| entry.seq.0);
-        Ok((entries, reached < view.last))
+        Ok((entries, reached < view.end))
     }
 
     fn descending(
@@ -185,7 +220,7 @@ impl ConversationLog {
         let mut entries = self.page(connection, sql, view.conversation, view.first, before)?;
         entries.reverse();
         let reached = entries.first().map_or(before, |entry| entry.seq.0);
-        Ok((entries, reached > view.first))
+        Ok((entries, reached > view.begin))
     }
 
     fn page(
@@ -214,4 +249,21 @@ impl ConversationLog {
         }
         Ok(entries)
     }
+}
+
+/// The windows of a user's earlier memberships, ascending. They are as many as
+/// the times that somebody took the user in again.
+pub(super) fn past_windows(
+    connection: &Connection,
+    user: UserKey,
+    conversation: ConversationKey,
+) -> Result<Vec<(u64, u64)>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT first_seq, last_seq FROM past_membership
+         WHERE user = ?1 AND conversation = ?2 ORDER BY first_seq",
+    )?;
+    let rows = statement.query_map(params![user, conversation], |row| {
+        Ok((from_sql(row.get(0)?), from_sql(row.get(1)?)))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }

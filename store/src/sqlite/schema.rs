@@ -8,7 +8,10 @@ use super::SqliteConfig;
 use crate::StoreError;
 
 /// Numbered from 1; the database's `user_version` says how many are done.
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/0001_tables.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/0001_tables.sql"),
+    include_str!("../../migrations/0002_past_membership.sql"),
+];
 
 /// Rows of different users and conversations lie on different pages, and a page
 /// is written whole: at batches of 16 and 256 messages, pages of 4 KiB write a

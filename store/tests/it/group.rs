@@ -95,14 +95,43 @@ pub(crate) async fn members_see_what_lies_between_joining_and_leaving(engine: En
     assert_eq!(visible(&bench, "dave", 2).await, None);
     assert_eq!(visible(&bench, "nobody", 2).await, None);
 
-    // Carol comes back: what happened in between stays hidden.
+    // Carol comes back: what happened in between stays hidden, what she saw
+    // before is hers, and a page doesn't reach over what is hidden.
     bench.stored(entry(&id, "alice", joined("carol"))).await; // 8
     bench.stored(entry(&id, "alice", joined("carol"))).await; // 9: no effect
-    assert_eq!(visible(&bench, "carol", 2).await, Some((seqs(8..=9), 8, 9)));
+    let windows = async |bench: &Bench| {
+        let mut found = Vec::new();
+        for range in [
+            Range::After(Seq(0)),
+            Range::After(Seq(6)),
+            Range::After(Seq(7)),
+            Range::Before(Seq(0)),
+            Range::Before(Seq(8)),
+            Range::Before(Seq(3)),
+        ] {
+            let carol = user("carol");
+            let page = bench.store.conversation_log(&carol, &id, range, PAGE);
+            let page = page.await.unwrap().unwrap();
+            let found_seqs: Vec<Seq> = page.entries.iter().map(|entry| entry.seq).collect();
+            found.push((found_seqs, page.first_seq.0, page.last_seq.0, page.more));
+        }
+        found
+    };
+    let expected = [
+        (seqs(3..=6), 3, 6, true),
+        (seqs(8..=9), 8, 9, false),
+        (seqs(8..=9), 8, 9, false),
+        (seqs(8..=9), 8, 9, true),
+        (seqs(3..=6), 3, 6, false),
+        (seqs([]), 3, 6, false),
+    ];
+    assert_eq!(windows(&bench).await, expected);
+    let heads = bench.store.heads(&user("carol"), None, 10).await.unwrap();
+    assert_eq!(heads.groups, [(id.clone(), Seq(3), Seq(9))]);
     let heads = bench.store.heads(&user("bob"), None, 10).await.unwrap();
     assert_eq!(heads.groups, [(id.clone(), Seq(1), Seq(5))]);
     let bench = bench.reopened().await;
-    assert_eq!(visible(&bench, "carol", 2).await, Some((seqs(8..=9), 8, 9)));
+    assert_eq!(windows(&bench).await, expected);
 }
 
 pub(crate) async fn roles_and_names_change(engine: Engine) {

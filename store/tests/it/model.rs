@@ -12,8 +12,8 @@ use sluice_protocol::{
     packet::MemberRole,
 };
 use sluice_store::{
-    CommitRefusal, Content, Cursor, CursorAdvance, CursorKind, Member, NewEntry, Outcome, Range,
-    Stored, StoredEntry,
+    CommitRefusal, Content, ConversationPage, Cursor, CursorAdvance, CursorKind, Member, NewEntry,
+    Outcome, Range, Stored, StoredEntry,
 };
 
 use crate::kit::{Bench, Engine, PAGE, START_MS, client_id, entry, group, pair, text, user};
@@ -106,6 +106,8 @@ fn step() -> impl Strategy<Value = Step> {
 
 #[derive(Debug, Clone)]
 struct Membership {
+    /// Windows of earlier memberships, ascending.
+    past: Vec<(u64, u64)>,
     first: u64,
     last: Option<u64>,
     role: MemberRole,
@@ -140,6 +142,7 @@ impl Log {
     fn join(&mut self, user: &UserId, role: MemberRole) {
         let first = self.entries.len() as u64;
         let fresh = Membership {
+            past: Vec::new(),
             first,
             last: None,
             role,
@@ -150,15 +153,12 @@ impl Log {
             None => {
                 self.members.insert(user.clone(), fresh);
             }
-            Some(member) if member.last.is_some() => {
-                let (delivered, read) = (member.delivered, member.read);
-                *member = Membership {
-                    delivered,
-                    read,
-                    ..fresh
-                };
+            Some(member) => {
+                if let Some(last) = member.last.take() {
+                    member.past.push((member.first, last));
+                    (member.first, member.role) = (first, role);
+                }
             }
-            Some(_) => {}
         }
     }
 
@@ -169,14 +169,23 @@ impl Log {
         }
     }
 
-    fn unread(&self, user: &UserId) -> u64 {
+    /// All that this user may see, window by window.
+    fn windows(&self, user: &UserId) -> Vec<(u64, u64)> {
         let member = &self.members[user];
         let last = member.last.unwrap_or(self.entries.len() as u64);
+        let latest = [(member.first, last)];
+        member.past.iter().copied().chain(latest).collect()
+    }
+
+    fn unread(&self, user: &UserId) -> u64 {
+        let member = &self.members[user];
+        let windows = self.windows(user);
         let others = |(entry, _): &&(StoredEntry, Stored)| {
             let seq = entry.seq.0;
-            seq >= member.first
+            windows
+                .iter()
+                .any(|(first, last)| (*first..=*last).contains(&seq))
                 && seq > member.read
-                && seq <= last
                 && entry.sender != *user
                 && entry.content.counts_as_unread()
         };
@@ -351,19 +360,7 @@ async fn check_reads(bench: &Bench, model: &Model) {
         assert_eq!(found, expected);
         check_list(bench, model, &id).await;
         for (conversation, log) in &model.logs {
-            let page = bench
-                .store
-                .conversation_log(&id, conversation, Range::After(Seq(0)), PAGE)
-                .await
-                .unwrap();
-            let Some(member) = log.members.get(&id) else {
-                assert_eq!(page, None);
-                continue;
-            };
-            let last = member.last.unwrap_or(log.entries.len() as u64);
-            let visible = &log.entries[member.first as usize - 1..last as usize];
-            let expected: Vec<_> = visible.iter().map(|(entry, _)| entry.clone()).collect();
-            assert_eq!(page.unwrap().entries, expected);
+            check_log(bench, &id, conversation, log).await;
         }
     }
     for (conversation, log) in &model.logs {
@@ -387,7 +384,61 @@ async fn check_reads(bench: &Bench, model: &Model) {
     }
 }
 
+/// Each window comes as a page of its own, forwards and backwards, and a page
+/// says whether others follow.
+async fn check_log(bench: &Bench, id: &UserId, conversation: &ConversationId, log: &Log) {
+    let store = &bench.store;
+    let page = async |range| {
+        let page = store.conversation_log(id, conversation, range, PAGE).await;
+        page.unwrap()
+    };
+    if !log.members.contains_key(id) {
+        assert_eq!(page(Range::After(Seq(0))).await, None);
+        return;
+    }
+    let windows = log.windows(id);
+    let expected: Vec<_> = (windows.iter().enumerate())
+        .map(|(place, (first, last))| ConversationPage {
+            entries: (log.entries[*first as usize - 1..*last as usize].iter())
+                .map(|(entry, _)| entry.clone())
+                .collect(),
+            first_seq: Seq(*first),
+            last_seq: Seq(*last),
+            more: place + 1 < windows.len(),
+        })
+        .collect();
+    let mut after = Seq(0);
+    for expected in &expected {
+        assert_eq!(page(Range::After(after)).await.as_ref(), Some(expected));
+        after = expected.last_seq;
+    }
+    let mut before = Seq(0);
+    for (place, expected) in expected.iter().enumerate().rev() {
+        let expected = ConversationPage {
+            more: place > 0,
+            ..expected.clone()
+        };
+        before = match page(Range::Before(before)).await {
+            Some(page) if page == expected => page.first_seq,
+            other => panic!("{id} before {before} in {conversation}: {other:?}"),
+        };
+    }
+    for hidden in 1..=log.entries.len() as u64 {
+        let found = page(Range::After(Seq(hidden - 1))).await.unwrap().entries;
+        let next = (windows.iter())
+            .find(|(_, last)| *last >= hidden)
+            .map(|(first, _)| Seq(hidden.max(*first)));
+        assert_eq!(found.first().map(|entry| entry.seq), next);
+    }
+}
+
 async fn check_list(bench: &Bench, model: &Model, id: &UserId) {
+    let heads = bench.store.heads(id, None, 100).await.unwrap();
+    for (group, first, last) in &heads.groups {
+        let windows = model.logs[group].windows(id);
+        let (begin, end) = (windows[0].0, windows[windows.len() - 1].1);
+        assert_eq!((first.0, last.0), (begin, end), "{id} in {group}");
+    }
     let rows = bench.store.conversations(id, None, 100).await.unwrap();
     let mine = (model.logs.iter()).filter(|(_, log)| log.members.contains_key(id));
     assert_eq!(rows.len(), mine.count());
@@ -398,7 +449,7 @@ async fn check_list(bench: &Bench, model: &Model, id: &UserId) {
         let last = member.last.unwrap_or(log.entries.len() as u64);
         assert_eq!(
             (row.first_seq.0, row.last_seq.0, row.read_seq.0, row.unread),
-            (member.first, last, member.read, log.unread(id)),
+            (log.windows(id)[0].0, last, member.read, log.unread(id)),
             "{id} in {}",
             row.conversation
         );
