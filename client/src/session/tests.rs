@@ -832,6 +832,7 @@ fn a_server_that_was_set_back_is_told_and_followed_from_there() {
     assert_eq!(world.devices[0].saved.inbox, 1);
     world.server.say(&pair, "bob", "new");
     world.server.say(&group, "bob", "new too");
+    world.step(world.now_ms);
     world.run_for(3_000);
     assert_eq!(world.devices[0].entries.len(), 2);
     assert_eq!(world.devices[0].saved.inbox, 2);

@@ -73,7 +73,6 @@ pub(super) async fn find_members(
     keys: &[(&ConversationId, &UserId)],
 ) -> Result<Vec<Membership>, Failure> {
     let mut members = Vec::with_capacity(keys.len());
-    let mut past = find_past(connection, keys).await?;
     for keys in keys.chunks(ROWS_MAX) {
         let mut sql = Sql::new(
             "SELECT m.conversation, m.user, m.first_seq, COALESCE(m.last_seq, c.max_seq),
@@ -84,13 +83,10 @@ pub(super) async fn find_members(
         push_positions(&mut sql, "m.conversation", "m.user", keys);
         for row in sql.build().fetch_all(&mut *connection).await? {
             let (conversation, user) = (conversation_id(&row, 0)?, user_id(&row, 1)?);
-            let key = (conversation, user);
-            let past = past.remove(&key).unwrap_or_default();
-            let (conversation, user) = key;
             members.push(Membership {
                 conversation,
                 user,
-                past,
+                past: Vec::new(),
                 first: row.try_get(2)?,
                 last: row.try_get(3)?,
                 last_ms: row.try_get(4)?,
@@ -100,6 +96,14 @@ pub(super) async fn find_members(
                 name: text(&row, 8)?,
             });
         }
+    }
+    // After the latest windows: who joined again between the two reads has the
+    // window twice, not in neither place.
+    let mut past = find_past(connection, keys).await?;
+    for member in &mut members {
+        let key = (member.conversation.clone(), member.user.clone());
+        member.past = past.remove(&key).unwrap_or_default();
+        member.past.retain(|(first, _)| *first < member.first);
     }
     Ok(members)
 }
