@@ -8,8 +8,8 @@ use crate::token_keys::{self, Absent};
 /// Print the public half of the token key, which is made where there is none
 ///
 /// Every service of a cluster signs login tokens with the same key file (or
-/// SLUICE__TOKENS__KEY). Gateways need only what this prints, in the table `tokens`
-/// public_keys of their configuration.
+/// SLUICE__TOKENS__KEY). Gateways need only what this prints, as
+/// `public_keys` in the table `tokens` of their configuration.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
