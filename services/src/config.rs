@@ -47,6 +47,8 @@ pub struct Config {
     pub http_pending_max: usize,
     /// An HTTP call that waited this long for a partition's owner gets 504.
     pub http_timeout_ms: u64,
+    /// For the whole body of an HTTP call; over it, 408.
+    pub http_body_timeout_ms: u64,
     /// Batches that wait for one gateway's stream; over it they are dropped
     /// and the gateway tells its clients to resync.
     pub downlink_queue_max_batches: usize,
@@ -114,6 +116,7 @@ impl Config {
             ),
             ("argon2_iterations", self.argon2_iterations as usize),
             ("http_timeout_ms", self.http_timeout_ms as usize),
+            ("http_body_timeout_ms", self.http_body_timeout_ms as usize),
             ("token_lifetime_ms", self.token_lifetime_ms as usize),
             ("owner_ttl_ms", self.owner_ttl_ms as usize),
         ];
@@ -147,6 +150,7 @@ impl Default for Config {
             admin_token: AdminToken::default(),
             http_pending_max: 4096,
             http_timeout_ms: 10_000,
+            http_body_timeout_ms: 30_000,
             downlink_queue_max_batches: 1024,
             downlink_retry_ms: 2000,
         }

@@ -33,13 +33,18 @@ const READY_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Admin {
     /// Serves until shutdown.
-    pub(crate) async fn serve(self, listener: TcpListener, shutdown: CancellationToken) {
+    pub(crate) async fn serve(
+        self,
+        listener: TcpListener,
+        bounds: http::Bounds,
+        shutdown: CancellationToken,
+    ) {
         let router = Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
             .route("/metrics", get(metrics))
             .with_state(self);
-        http::serve(listener, router, http::Bounds::default(), shutdown).await;
+        http::serve(listener, router, bounds, shutdown).await;
     }
 }
 

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use sluice_protocol::limits::PARTITIONS_DEFAULT;
 
 use crate::environment;
+pub use crate::http::Bounds;
 
 /// The annotated defaults, for people to copy and change. Settings of engines
 /// that are off by default stand behind a `#` without a space.
@@ -33,6 +34,8 @@ pub struct Config {
     pub tokens: Tokens,
     /// What `GET /endpoints` tells clients.
     pub endpoints: Endpoints,
+    /// What HTTP clients may take.
+    pub http: Bounds,
     /// Client connections.
     pub gateway: sluice_gateway::Config,
     /// Users, messages and groups.
@@ -114,6 +117,7 @@ impl Default for Config {
             roles: RoleAddresses::default(),
             tokens: Tokens::default(),
             endpoints: Endpoints::default(),
+            http: Bounds::default(),
             gateway: Default::default(),
             services: Default::default(),
             store: StoreConfig::default(),
@@ -151,6 +155,7 @@ impl Config {
                 "gateway",
                 self.gateway.check().map_err(|error| error.to_string()),
             ),
+            ("http", self.http.check()),
             ("services", self.services.check()),
             ("store.sqlite", self.store.sqlite.check()),
             ("bus.memory", self.bus.memory.check()),
@@ -229,6 +234,7 @@ mod tests {
     fn a_value_that_nothing_could_work_with_is_named() {
         for (text, told) in [
             ("partitions = 0", "partitions"),
+            ("[http]\nhead_timeout_ms = 0", "[http] head_timeout_ms"),
             ("[services]\ndevices_max = 0", "[services] devices_max"),
             (
                 "[store.sqlite]\nreader_threads = 0",

@@ -1,32 +1,60 @@
-//! Accepts HTTP connections and serves them, within bounds: so many at once, so
-//! long for a request's head. Whoever opens connections and says nothing, or
-//! says it a byte at a time, is let go; a connection above the bound is answered
-//! 503. Who does not read is let go too (on Linux, by TCP_USER_TIMEOUT). How long
-//! a body may take is for the handlers to say.
+//! Accepts HTTP connections and serves them, within bounds: so many at once, in
+//! all and from one address, so long for a request's head. Whoever opens
+//! connections and says nothing, or says it a byte at a time, is let go; a
+//! connection above a bound is answered 503, or 429 when it is its address's. Who
+//! does not read is let go too (on Linux, by TCP_USER_TIMEOUT). How long a body
+//! may take is for the handlers to say (`services.http_body_timeout_ms`).
 //!
 //! Cost: a task and up to [`BUFFER_MAX_BYTES`] a connection.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{Router, body::Body};
 use hyper::{Request, body::Incoming, server::conn::http1};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Deserialize;
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
-/// What HTTP clients may take.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
-    /// Connections at once.
-    pub(crate) connections_max: usize,
+/// What HTTP clients may take: the table `[http]` of `sluice.toml`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Bounds {
+    /// Connections at once; one more is answered 503.
+    pub connections_max: usize,
+    /// Connections at once from one address; one more is answered 429.
+    pub connections_per_address: usize,
+    /// Addresses without that limit: this machine, where a proxy may run.
+    pub address_limit_exempt: Vec<IpAddr>,
     /// For a request's head, and between two requests.
-    pub(crate) head_timeout: Duration,
+    pub head_timeout_ms: u64,
     /// For a peer that doesn't take what was written.
-    pub(crate) stall_timeout: Duration,
+    pub stall_timeout_ms: u64,
+}
+
+/// Who holds how many connections. Belongs to the accepting task; a connection
+/// keeps its seat by holding it.
+struct Seats {
+    all: Arc<Semaphore>,
+    by_address: HashMap<IpAddr, Arc<()>>,
+    bounds: Arc<Bounds>,
+}
+
+/// A connection's place, given back when dropped.
+struct Seat {
+    _of_all: OwnedSemaphorePermit,
+    _of_address: Option<Arc<()>>,
 }
 
 /// Bytes that a connection may buffer, of which the head is the most.
@@ -36,6 +64,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// For answers under way at shutdown.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Refused connections that stay until their answer is read, and how long.
+const REFUSED_MAX: usize = 64;
+const REFUSED_TIMEOUT: Duration = Duration::from_secs(1);
+
+const ADDRESS_FULL: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nconnection: close\r\n\
+    retry-after: 1\r\ncontent-length: 0\r\n\r\n";
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\n\
     retry-after: 1\r\ncontent-length: 0\r\n\r\n";
 
@@ -45,8 +79,72 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             connections_max: 4096,
-            head_timeout: Duration::from_secs(30),
-            stall_timeout: Duration::from_secs(30),
+            connections_per_address: 1024,
+            address_limit_exempt: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+            head_timeout_ms: 30_000,
+            stall_timeout_ms: 30_000,
+        }
+    }
+}
+
+impl Bounds {
+    /// Whether HTTP can be served with these values.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let wanted = [
+            ("connections_max", self.connections_max as u64),
+            (
+                "connections_per_address",
+                self.connections_per_address as u64,
+            ),
+            ("head_timeout_ms", self.head_timeout_ms),
+            ("stall_timeout_ms", self.stall_timeout_ms),
+        ];
+        match wanted.into_iter().find(|(_, value)| *value == 0) {
+            Some((name, _)) => Err(format!("{name} must be above 0")),
+            None if self.connections_max > Semaphore::MAX_PERMITS => {
+                Err("connections_max is too large".to_owned())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+// === impl Seats ===
+
+impl Seats {
+    fn new(bounds: Arc<Bounds>) -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(bounds.connections_max)),
+            by_address: HashMap::new(),
+            bounds,
+        }
+    }
+
+    /// A seat, or what to answer instead.
+    fn take(&mut self, peer: IpAddr) -> Result<Seat, &'static [u8]> {
+        let of_all = Arc::clone(&self.all)
+            .try_acquire_owned()
+            .map_err(|_| FULL)?;
+        Ok(Seat {
+            _of_all: of_all,
+            _of_address: self.take_of_address(peer.to_canonical())?,
+        })
+    }
+
+    fn take_of_address(&mut self, peer: IpAddr) -> Result<Option<Arc<()>>, &'static [u8]> {
+        if self.bounds.address_limit_exempt.contains(&peer) {
+            return Ok(None);
+        }
+        // Those without a connection are forgotten, so the table stays bounded.
+        if self.by_address.len() >= self.bounds.connections_max.saturating_mul(2) {
+            self.by_address
+                .retain(|_, held| Arc::strong_count(held) > 1);
+        }
+        let held = self.by_address.entry(peer).or_default();
+        // One is the table's own.
+        match Arc::strong_count(held) > self.bounds.connections_per_address {
+            true => Err(ADDRESS_FULL),
+            false => Ok(Some(Arc::clone(held))),
         }
     }
 }
@@ -58,7 +156,9 @@ pub(crate) async fn serve(
     bounds: Bounds,
     shutdown: CancellationToken,
 ) {
-    let seats = Arc::new(Semaphore::new(bounds.connections_max));
+    let bounds = Arc::new(bounds);
+    let mut seats = Seats::new(Arc::clone(&bounds));
+    let refused = Arc::new(Semaphore::new(REFUSED_MAX));
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -73,14 +173,19 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        let Ok(seat) = Arc::clone(&seats).try_acquire_owned() else {
-            // A fresh socket takes so few bytes at once; if not, nothing is lost.
-            let _ = socket.try_write(FULL);
-            continue;
+        let seat = match seats.take(peer.ip()) {
+            Ok(seat) => seat,
+            Err(answer) => {
+                // Past that bound a connection is closed without a word.
+                if let Ok(permit) = Arc::clone(&refused).try_acquire_owned() {
+                    connections.spawn(refuse(socket, answer, permit));
+                }
+                continue;
+            }
         };
-        let (router, shutdown) = (router.clone(), shutdown.clone());
+        let (router, shutdown, bounds) = (router.clone(), shutdown.clone(), Arc::clone(&bounds));
         connections.spawn(async move {
-            converse(socket, peer, router, bounds, shutdown).await;
+            converse(socket, peer, router, &bounds, shutdown).await;
             drop(seat);
         });
     }
@@ -90,18 +195,32 @@ pub(crate) async fn serve(
     let _ = tokio::time::timeout(FINISH_TIMEOUT, connections.wait()).await;
 }
 
+/// Closing before the request is read would reset the connection, and take the
+/// answer away with it.
+async fn refuse(mut socket: TcpStream, answer: &[u8], _permit: OwnedSemaphorePermit) {
+    let read_it = async {
+        socket.write_all(answer).await?;
+        socket.shutdown().await?;
+        let mut ignored = [0; 1024];
+        while socket.read(&mut ignored).await? > 0 {}
+        Ok::<_, std::io::Error>(())
+    };
+    // Whoever doesn't listen has been told enough.
+    let _ = tokio::time::timeout(REFUSED_TIMEOUT, read_it).await;
+}
+
 async fn converse(
     socket: TcpStream,
     peer: SocketAddr,
     router: Router,
-    bounds: Bounds,
+    bounds: &Bounds,
     shutdown: CancellationToken,
 ) {
     // It only makes answers faster.
     let _ = socket.set_nodelay(true);
     #[cfg(target_os = "linux")]
-    if let Err(error) =
-        socket2::SockRef::from(&socket).set_tcp_user_timeout(Some(bounds.stall_timeout))
+    if let Err(error) = socket2::SockRef::from(&socket)
+        .set_tcp_user_timeout(Some(Duration::from_millis(bounds.stall_timeout_ms)))
     {
         tracing::debug!(%peer, %error, "a stalled reader will not be let go");
     }
@@ -111,7 +230,7 @@ async fn converse(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(bounds.head_timeout)
+        .header_read_timeout(Duration::from_millis(bounds.head_timeout_ms))
         .max_buf_size(BUFFER_MAX_BYTES)
         .serve_connection(TokioIo::new(socket), service);
     let mut connection = std::pin::pin!(connection);
@@ -137,7 +256,6 @@ async fn answer(router: Router, request: Request<Incoming>) -> axum::response::R
 #[cfg(test)]
 mod tests {
     use axum::routing::post;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
 
@@ -167,8 +285,8 @@ mod tests {
         let router = Router::new().route("/", post(async |body: String| body + " yourself"));
         let bounds = Bounds {
             connections_max: 4,
-            head_timeout: Duration::from_millis(500),
-            stall_timeout: Duration::from_secs(30),
+            head_timeout_ms: 500,
+            ..Bounds::default()
         };
         let stop = CancellationToken::new();
         let served = tokio::spawn(serve(listener, router, bounds, stop.clone()));
@@ -179,7 +297,7 @@ mod tests {
             connect(address, CALL).await,
             connect(address, CALL).await,
         ];
-        let fifth = rest(connect(address, b"").await).await;
+        let fifth = rest(connect(address, CALL).await).await;
         assert!(fifth.starts_with("HTTP/1.1 503 "), "{fifth}");
         for (index, socket) in silent.into_iter().enumerate() {
             let said = rest(socket).await;
@@ -194,6 +312,32 @@ mod tests {
         served.await.unwrap();
     }
 
+    #[tokio::test]
+    async fn one_address_does_not_take_all_seats() {
+        let bounds = Bounds {
+            connections_max: 3,
+            connections_per_address: 2,
+            ..Bounds::default()
+        };
+        let mut seats = Seats::new(Arc::new(bounds));
+        let (one, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        // The same address, as a socket for both families sees it.
+        let mapped = IpAddr::from([0, 0, 0, 0, 0, 0xffff, 0x0a00, 1]);
+        let taken = [seats.take(one), seats.take(mapped)];
+        assert!(taken.iter().all(Result::is_ok));
+        assert_eq!(seats.take(one).err(), Some(ADDRESS_FULL));
+        let third = seats.take(other);
+        assert!(third.is_ok());
+        assert_eq!(seats.take(other).err(), Some(FULL));
+        drop((taken, third));
+        for last in 0..20 {
+            assert!(seats.take(IpAddr::from([10, 0, 1, last])).is_ok());
+        }
+        assert!(seats.by_address.len() <= 6);
+        let here = [(); 3].map(|()| seats.take(Ipv4Addr::LOCALHOST.into()));
+        assert!(here.iter().all(Result::is_ok));
+    }
+
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn who_does_not_read_is_let_go() {
@@ -202,8 +346,8 @@ mod tests {
         let router = Router::new().route("/", post(async || vec![b'a'; 32 << 20]));
         let bounds = Bounds {
             connections_max: 1,
-            head_timeout: Duration::from_secs(30),
-            stall_timeout: Duration::from_secs(1),
+            stall_timeout_ms: 1_000,
+            ..Bounds::default()
         };
         let stop = CancellationToken::new();
         tokio::spawn(serve(listener, router, bounds, stop.clone()));

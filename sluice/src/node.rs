@@ -171,7 +171,7 @@ impl Node {
             tasks.push(tokio::spawn(http::serve(
                 listener,
                 router,
-                http::Bounds::default(),
+                config.http.clone(),
                 stop,
             )));
         }
@@ -183,7 +183,11 @@ impl Node {
                 token: config.services.admin_token.as_str().into(),
                 metrics,
             };
-            tasks.push(tokio::spawn(admin.serve(listener, ground.shutdown.clone())));
+            tasks.push(tokio::spawn(admin.serve(
+                listener,
+                config.http.clone(),
+                ground.shutdown.clone(),
+            )));
         }
         Ok(Self {
             addresses,

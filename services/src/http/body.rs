@@ -1,6 +1,6 @@
 //! JSON bodies, queries and paths whose errors are answered like all others.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -12,12 +12,10 @@ use axum::{
 };
 use serde::de::DeserializeOwned;
 
-use super::error::ApiError;
+use super::{Api, error::ApiError};
 
-/// For a whole body, however it trickles.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A JSON body that has its type's form.
+/// A JSON body that has its type's form, and comes whole within
+/// `http_body_timeout_ms`, however it trickles.
 pub(crate) struct JsonBody<T>(pub(crate) T);
 
 /// Query parameters that have their type's form.
@@ -39,12 +37,13 @@ fn bad_form(status: StatusCode, reason: String) -> ApiError {
     }
 }
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
+impl<T: DeserializeOwned> FromRequest<Arc<Api>> for JsonBody<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let read = Json::<T>::from_request(request, state);
-        let Ok(read) = tokio::time::timeout(BODY_TIMEOUT, read).await else {
+    async fn from_request(request: Request, api: &Arc<Api>) -> Result<Self, ApiError> {
+        let bound = Duration::from_millis(api.node.config.http_body_timeout_ms);
+        let read = Json::<T>::from_request(request, api);
+        let Ok(read) = tokio::time::timeout(bound, read).await else {
             return Err(bad_form(
                 StatusCode::REQUEST_TIMEOUT,
                 "the body did not come in time".to_owned(),

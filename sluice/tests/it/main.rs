@@ -15,3 +15,4 @@ mod rejoin;
 mod restarts;
 mod same_device;
 mod server;
+mod slow_http;

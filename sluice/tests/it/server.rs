@@ -32,8 +32,13 @@ pub(crate) struct Addresses {
 impl Server {
     /// Starts on the data in `folder`, on free ports, or on those it had before.
     pub(crate) fn start(folder: &Path, again: Option<&Addresses>) -> Self {
+        Self::start_with(folder, again, "")
+    }
+
+    /// With more tables of the configuration, or more keys of `[services]`.
+    pub(crate) fn start_with(folder: &Path, again: Option<&Addresses>, more: &str) -> Self {
         let config = folder.join("sluice.toml");
-        std::fs::write(&config, CONFIG).unwrap();
+        std::fs::write(&config, [CONFIG, more].concat()).unwrap();
         let any = || "127.0.0.1:0".to_owned();
         let http = again.map_or_else(any, |a| a.http.clone());
         let tcp = again.map_or_else(any, |a| a.tcp.to_string());
