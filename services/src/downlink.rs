@@ -224,6 +224,11 @@ impl Downlink {
         self.shared.writers.wait().await;
     }
 
+    /// Whether no writer runs.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.shared.writers.is_empty()
+    }
+
     fn outlet(&self, gateway: Incarnation) -> Outlet {
         let mut outlets = self.shared.outlets.lock();
         if let Some(outlet) = outlets.get(&gateway) {

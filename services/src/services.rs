@@ -12,7 +12,8 @@ use axum::Router;
 use sluice_bus::{Bus, BusError, Directory, Stream};
 use sluice_protocol::{Incarnation, Partition, WorkerId, limits::SHARED_PARTITIONS};
 use sluice_store::{Store, StoreError};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, Snowflake, TokenSigner,
@@ -65,7 +66,13 @@ pub enum ServicesError {
 pub struct Services {
     router: Router,
     node: Arc<Node>,
-    tasks: TaskTracker,
+    tasks: Vec<Named>,
+}
+
+/// A task, and what it is called where one asks why nothing ends.
+struct Named {
+    name: String,
+    task: JoinHandle<()>,
 }
 
 // === impl Services ===
@@ -104,18 +111,17 @@ impl Services {
             .map_err(ServicesError::BadConfig)?;
         let answers = http::own_answers(&node, parts.incarnation).await?;
 
-        let tasks = TaskTracker::new();
         let listening = http::listen(node.clone(), calls, answers, shutdown.clone());
-        tasks.spawn(listening);
+        let mut tasks = vec![Named::spawn("answers", listening)];
         if roles.message {
-            tasks.spawn(message::own_share(node.clone(), shutdown.clone()));
-            spawn_consumers(&tasks, &node, Queries, Stream::Query, &shutdown);
-            spawn_consumers(&tasks, &node, Receipts, Stream::Ack, &shutdown);
+            let owning = message::own_share(node.clone(), shutdown.clone());
+            tasks.push(Named::spawn("owners", owning));
+            tasks.extend(consumers(&node, Queries, Stream::Query, &shutdown));
+            tasks.extend(consumers(&node, Receipts, Stream::Ack, &shutdown));
         }
         if roles.user {
-            spawn_consumers(&tasks, &node, Sessions, Stream::Session, &shutdown);
+            tasks.extend(consumers(&node, Sessions, Stream::Session, &shutdown));
         }
-        tasks.close();
         Ok(Self {
             router: http::router(Arc::new(api), roles),
             node,
@@ -134,26 +140,50 @@ impl Services {
     }
 
     /// Waits until all work has ended after the shutdown token was cancelled.
-    pub async fn stopped(self) {
-        self.tasks.wait().await;
+    /// May be given up and asked again.
+    pub async fn stopped(&mut self) {
+        for Named { task, .. } in &mut self.tasks {
+            if !task.is_finished() {
+                // A panic in there has been reported.
+                let _ = task.await;
+            }
+        }
         self.node.downlink.stop().await;
+    }
+
+    /// What still runs, by name.
+    pub fn unfinished(&self) -> Vec<&str> {
+        let running = self.tasks.iter().filter(|it| !it.task.is_finished());
+        let mut names: Vec<_> = running.map(|it| it.name.as_str()).collect();
+        if !self.node.downlink.is_idle() {
+            names.push("downlink");
+        }
+        names
     }
 }
 
-fn spawn_consumers<W: Work>(
-    tasks: &TaskTracker,
+// === impl Named ===
+
+impl Named {
+    fn spawn(name: &str, task: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self {
+            name: name.to_owned(),
+            task: tokio::spawn(task),
+        }
+    }
+}
+
+fn consumers<W: Work>(
     node: &Arc<Node>,
     work: W,
     stream: impl Fn(Partition) -> Stream,
     shutdown: &CancellationToken,
-) {
+) -> impl Iterator<Item = Named> {
     let work = Arc::new(work);
-    for partition in (0..SHARED_PARTITIONS).map(Partition) {
-        tasks.spawn(consume(
-            node.clone(),
-            work.clone(),
-            stream(partition),
-            shutdown.clone(),
-        ));
-    }
+    let streams = (0..SHARED_PARTITIONS).map(move |partition| stream(Partition(partition)));
+    streams.map(move |stream| {
+        let name = stream.to_string();
+        let consuming = consume(node.clone(), work.clone(), stream, shutdown.clone());
+        Named::spawn(&name, consuming)
+    })
 }

@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use axum::{Json, Router, routing::get};
 use serde::Serialize;
 use sluice_bus::{Bus, Directory};
@@ -218,10 +218,12 @@ impl Node {
             gateway.drain().await;
         }
         self.shutdown.cancel();
-        if let Some(services) = self.services {
-            tokio::time::timeout(STOP_TIMEOUT, services.stopped())
-                .await
-                .context("the services did not stop in time")?;
+        if let Some(mut services) = self.services {
+            let stopped = tokio::time::timeout(STOP_TIMEOUT, services.stopped()).await;
+            if stopped.is_err() {
+                let running = services.unfinished().join(", ");
+                bail!("these parts of the services did not stop in time: {running}");
+            }
         }
         for task in self.http {
             // Ends by itself, within a bound.

@@ -3,6 +3,7 @@
 //! `down` stream. A bounded table pairs the two; a call has a deadline.
 
 use std::{
+    convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -206,32 +207,49 @@ pub(crate) async fn own_answers(
 pub(crate) async fn listen(
     node: Arc<Node>,
     calls: Arc<Calls>,
-    mut reader: Box<dyn Reader>,
+    reader: Box<dyn Reader>,
     shutdown: CancellationToken,
 ) {
+    let listening = listen_for_ever(&node, &calls, reader);
+    // Cut off wherever it waits: who called is gone, or told by the deadline.
+    shutdown.run_until_cancelled(listening).await;
+}
+
+/// After an error the reader goes on, unless its time is over.
+async fn listen_for_ever(node: &Node, calls: &Calls, mut reader: Box<dyn Reader>) {
     let mut backoff = Backoff::default();
     loop {
-        let failed = tokio::select! {
-            result = take_answers(&calls, reader.as_mut()) => result,
-            () = shutdown.cancelled() => return,
-        };
-        if let Err(error) = failed {
-            tracing::warn!(%error, "the stream of answers is owned anew");
-        }
-        loop {
-            if !backoff.wait(&shutdown).await {
-                return;
-            }
-            if let Ok(again) = own_answers(&node, calls.incarnation).await {
-                reader = again;
-                backoff.reset();
-                break;
-            }
+        let Err(error) = take_answers(calls, reader.as_mut(), &mut backoff).await;
+        tracing::warn!(%error, "no answers of the owners can be read");
+        tokio::time::sleep(backoff.next()).await;
+        if let BusError::LeaseLost(_) | BusError::Closed(_) | BusError::Gone(_) = error {
+            // While this reader is there it keeps the lease from the next.
+            drop(reader);
+            reader = own_again(node, calls.incarnation, &mut backoff).await;
         }
     }
 }
 
-async fn take_answers(calls: &Calls, reader: &mut dyn Reader) -> Result<(), BusError> {
+async fn own_again(
+    node: &Node,
+    incarnation: Incarnation,
+    backoff: &mut Backoff,
+) -> Box<dyn Reader> {
+    loop {
+        match own_answers(node, incarnation).await {
+            Ok(reader) => return reader,
+            Err(error) => tracing::warn!(%error, "the stream of answers can't be owned again"),
+        }
+        tokio::time::sleep(backoff.next()).await;
+    }
+}
+
+/// Until the stream fails.
+async fn take_answers(
+    calls: &Calls,
+    reader: &mut dyn Reader,
+    backoff: &mut Backoff,
+) -> Result<Infallible, BusError> {
     loop {
         let batch = reader.read(ANSWERS_MAX).await?;
         let ids: Vec<_> = batch.entries.iter().map(|entry| entry.id).collect();
@@ -239,5 +257,6 @@ async fn take_answers(calls: &Calls, reader: &mut dyn Reader) -> Result<(), BusE
             calls.settle(entry.payload);
         }
         reader.ack(&ids).await?;
+        backoff.reset();
     }
 }

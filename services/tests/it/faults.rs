@@ -118,7 +118,7 @@ async fn a_partition_is_taken_over_when_its_owner_stops() {
     world.add_users(&["bob"]).await;
     let stop_second = CancellationToken::new();
     let parts = world.parts().await;
-    let second = Services::start(config(), parts, stop_second.clone())
+    let mut second = Services::start(config(), parts, stop_second.clone())
         .await
         .unwrap();
     ack(world.send(&alice, text_to("bob", fresh_id(), "1")).await);

@@ -1,11 +1,17 @@
 //! The HTTP API, called as axum would call it.
 
+use std::time::Duration;
+
 use axum::{
     Router,
     body::Body,
     http::{Method, Request, StatusCode, header},
 };
 use serde_json::{Value, json};
+use sluice_bus::{
+    MemoryBus, MemoryBusConfig,
+    faulty_bus::{Fault, FaultPlan, FaultyBus},
+};
 use sluice_protocol::packet::CloseReason;
 use sluice_services::Config;
 use tower::ServiceExt as _;
@@ -591,5 +597,33 @@ async fn a_call_without_an_owner_ends_in_time() {
     api.call("GET", "/conversations", &alice, None)
         .await
         .refused(404, "not_found");
+    world.stop().await;
+}
+
+/// Its reader kept the lease from itself: no call was answered again, and the
+/// process didn't end.
+#[tokio::test]
+async fn calls_are_answered_again_after_the_bus_was_away() {
+    let inner = MemoryBus::new(MemoryBusConfig::default());
+    let mut world = World::idle(config(), inner.clone()).await;
+    let always = FaultPlan {
+        read_failure_per_1000: 1000,
+        ..FaultPlan::default()
+    };
+    let bus = FaultyBus::new(inner, always);
+    world.bus = bus.clone();
+    world.start().await;
+    let api = Api::of(&world);
+    let alice = api.user("alice").await;
+    api.user("bob").await;
+    // More often than there are readers: each of them has failed.
+    while bus.struck(Fault::ReadFailure) < 100 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    bus.calm();
+    let hello = json!({"to_user": "bob", "text": "hello", "client_msg_id": fresh_id().to_string()});
+    api.call("POST", "/messages", &alice, Some(hello))
+        .await
+        .is(200);
     world.stop().await;
 }

@@ -67,7 +67,7 @@ async fn nodes_share_the_partitions_and_inherit_them() {
     eventually("quarters", || shares(&world, &others) == [all / 4; 4]).await;
     all_partitions_work(&mut world, 2).await;
 
-    for (node, stop) in [
+    for (mut node, stop) in [
         (second, stop_second),
         (third, stop_third),
         (fourth, stop_fourth),

@@ -182,7 +182,7 @@ impl World {
 
     pub async fn stop(mut self) {
         self.shutdown.cancel();
-        if let Some(services) = self.services.take() {
+        if let Some(mut services) = self.services.take() {
             tokio::time::timeout(PATIENCE, services.stopped())
                 .await
                 .expect("the services stop");
