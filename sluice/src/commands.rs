@@ -4,6 +4,7 @@ pub mod bench;
 pub mod chat;
 pub mod demo;
 pub mod keys;
+pub mod migrate;
 pub mod recv;
 pub mod send;
 pub mod serve;

@@ -48,7 +48,10 @@ pub enum StoreError {
         holder: Option<u32>,
     },
     /// The files were written by a newer version of this program.
-    #[error("the data has schema version {found}, this program knows up to {known}; upgrade it")]
+    #[error(
+        "the data has schema version {found}, this program knows up to {known}: a newer \
+         `sluice` has migrated it (see `sluice migrate`); run that one"
+    )]
     NewerSchema {
         /// In the files.
         found: u32,

@@ -10,6 +10,7 @@ mod content;
 mod content_row;
 mod error;
 mod message;
+mod migration;
 mod mysql;
 mod page;
 mod reads;
@@ -28,6 +29,7 @@ pub use message::{
     Commit, CommitRefusal, Cursor, CursorAdvance, CursorKind, NewEntry, Outcome, Stored,
     StoredEntry,
 };
+pub use migration::Migrated;
 pub use mysql::{MysqlConfig, MysqlServer, MysqlStore};
 pub use reads::{
     Conversation, ConversationPage, ConversationRow, Heads, InboxPage, ListCursor, Member,

@@ -49,8 +49,8 @@ pub use config::{MysqlConfig, MysqlServer};
 use self::servers::{Place, Servers};
 use crate::{
     Commit, Conversation, ConversationPage, ConversationRow, CursorAdvance, Heads, InboxPage,
-    ListCursor, NewUser, Outcome, PageLimit, Range, SessionOpening, SessionOutcome, Store,
-    StoreError, Stored, StoredEntry, User, UserStatus,
+    ListCursor, Migrated, NewUser, Outcome, PageLimit, Range, SessionOpening, SessionOutcome,
+    Store, StoreError, Stored, StoredEntry, User, UserStatus,
 };
 
 /// How often worker ids are renewed; a tenth of what they stand without.
@@ -94,6 +94,16 @@ impl MysqlStore {
             holder: RandomState::new().hash_one(std::process::id()),
             renewal: Mutex::new(None),
         })
+    }
+
+    /// Brings the tables of all servers to this program's schema and adds the
+    /// months ahead; [`MysqlStore::connect`] does so too. Waits for another that
+    /// is at it, and then finds nothing left to do.
+    ///
+    /// # Errors
+    /// As of [`MysqlStore::connect`].
+    pub async fn migrate(config: &MysqlConfig) -> Result<Vec<Migrated>, StoreError> {
+        schema::migrate(&Servers::new(config)?, config.shards).await
     }
 
     /// Keeps this process's worker ids from now on.

@@ -58,6 +58,11 @@ impl Month {
         self.0.saturating_sub(earlier.0)
     }
 
+    /// For people: `2026-11`.
+    pub(super) fn name(self) -> String {
+        format!("{:04}-{:02}", self.0 / 12, self.0 % 12 + 1)
+    }
+
     /// The name of its partition: `p202611`.
     pub(super) fn partition(self) -> String {
         format!("p{:04}{:02}", self.0 / 12, self.0 % 12 + 1)

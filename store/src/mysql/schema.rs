@@ -7,21 +7,31 @@ use super::{
     months::{Month, partition_list},
     servers::{Servers, Work},
 };
-use crate::StoreError;
+use crate::{Migrated, StoreError};
 
-const TABLES: &str = include_str!("../../migrations/mysql/0001_tables.sql");
-const VERSION: u64 = 1;
+/// Numbered from 1; `schema` in the table `meta` says how many are done. Their
+/// rules are in `migrations/README.md`.
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/mysql/0001_tables.sql"),
+    include_str!("../../migrations/mysql/0002_past_membership.sql"),
+];
 
 /// Months that have partitions of their own from the start, beside this one.
 const MONTHS_BEHIND: u32 = 1;
 const MONTHS_AHEAD: u32 = 6;
 
-/// How long one waits for another that is making the tables.
-const LOCK_WAIT_S: u32 = 30;
+/// How long one waits for another that is changing the tables.
+const LOCK_WAIT_S: u32 = 300;
 
 /// Brings a server's tables to this program's version.
 struct Migrate {
     shards: u16,
+}
+
+/// What [`Migrate`] did.
+struct Done {
+    from: u64,
+    months: Vec<Month>,
 }
 
 /// Brings the tables of all servers to this program's version.
@@ -29,18 +39,25 @@ struct Migrate {
 /// # Errors
 /// [`StoreError::NewerSchema`], and [`StoreError::BadConfig`] when the data was
 /// spread over another number of shards.
-pub(super) async fn migrate(servers: &Servers, shards: u16) -> Result<(), StoreError> {
+pub(super) async fn migrate(servers: &Servers, shards: u16) -> Result<Vec<Migrated>, StoreError> {
+    let mut all = Vec::new();
     for place in servers.all() {
-        servers.run(place, &Migrate { shards }).await?;
+        let done = servers.run_apart(place, &Migrate { shards }).await?;
+        all.push(Migrated {
+            database: servers.name(place),
+            from: u32::try_from(done.from).unwrap_or(u32::MAX),
+            to: MIGRATIONS.len() as u32,
+            months: done.months.into_iter().map(Month::name).collect(),
+        });
     }
-    Ok(())
+    Ok(all)
 }
 
 impl Work for Migrate {
-    type Answer = ();
+    type Answer = Done;
     const REPEATABLE: bool = true;
 
-    async fn run(&self, connection: &mut MySqlConnection, _: u32) -> Result<(), Failure> {
+    async fn run(&self, connection: &mut MySqlConnection, _: u32) -> Result<Done, Failure> {
         let locked: Option<i64> =
             sqlx::query_scalar("SELECT GET_LOCK(CONCAT('sluice-', DATABASE()), ?)")
                 .bind(LOCK_WAIT_S)
@@ -50,63 +67,72 @@ impl Work for Migrate {
             let busy = "another process is changing the tables".to_owned();
             return Err(StoreError::Unavailable(busy).into());
         }
-        let done = self.under_lock(connection).await;
-        sqlx::query("DO RELEASE_LOCK(CONCAT('sluice-', DATABASE()))")
-            .execute(&mut *connection)
+        // The lock ends with the connection.
+        let from = version(connection).await?;
+        let known = MIGRATIONS.len() as u64;
+        if from > known {
+            return Err(Failure::Store(StoreError::NewerSchema {
+                found: u32::try_from(from).unwrap_or(u32::MAX),
+                known: known as u32,
+            }));
+        }
+        if from > 0 {
+            self.check_shards(connection).await?;
+        }
+        let mut months = Vec::new();
+        for (number, file) in (1..).zip(MIGRATIONS).skip(from as usize) {
+            let now = this_month(connection).await?;
+            let first = now.back(MONTHS_BEHIND);
+            let count = MONTHS_BEHIND + 1 + MONTHS_AHEAD;
+            if file.contains("/*months*/") {
+                months = (0..count).map(|ahead| first.forward(ahead)).collect();
+            }
+            self.apply(
+                connection,
+                number,
+                &file.replace("/*months*/", &partition_list(first, count)),
+            )
             .await?;
-        done
+        }
+        if months.is_empty() {
+            months = add_months(connection).await?;
+        }
+        Ok(Done { from, months })
     }
 }
 
 // === impl Migrate ===
 
 impl Migrate {
-    async fn under_lock(&self, connection: &mut MySqlConnection) -> Result<(), Failure> {
-        if let Some(found) = self.version(connection).await? {
-            return if found > VERSION {
-                Err(Failure::Store(StoreError::NewerSchema {
-                    found: u32::try_from(found).unwrap_or(u32::MAX),
-                    known: VERSION as u32,
-                }))
-            } else {
-                self.check_shards(connection).await?;
-                add_months(connection).await
-            };
-        }
-        let first = this_month(connection).await?.back(MONTHS_BEHIND);
-        let months = partition_list(first, MONTHS_BEHIND + 1 + MONTHS_AHEAD);
-        let tables = TABLES.replace("/*months*/", &months);
-        for statement in statements(&tables) {
+    /// One file, then the version: what was begun and not finished is begun anew.
+    async fn apply(
+        &self,
+        connection: &mut MySqlConnection,
+        number: u64,
+        file: &str,
+    ) -> Result<(), Failure> {
+        for statement in statements(file) {
             sqlx::query(AssertSqlSafe(statement))
                 .execute(&mut *connection)
                 .await?;
         }
-        // The version last: what was begun and not finished is begun anew.
+        if number == 1 {
+            sqlx::query(
+                "INSERT IGNORE INTO meta (name, value)
+                 VALUES ('shards', ?), ('incarnation', 0), ('worker_id', 1023)",
+            )
+            .bind(self.shards)
+            .execute(&mut *connection)
+            .await?;
+        }
         sqlx::query(
-            "INSERT IGNORE INTO meta (name, value)
-             VALUES ('shards', ?), ('incarnation', 0), ('worker_id', 1023), ('schema', ?)",
+            "INSERT INTO meta (name, value) VALUES ('schema', ?)
+             ON DUPLICATE KEY UPDATE value = VALUES(value)",
         )
-        .bind(self.shards)
-        .bind(VERSION)
+        .bind(number)
         .execute(&mut *connection)
         .await?;
         Ok(())
-    }
-
-    async fn version(&self, connection: &mut MySqlConnection) -> Result<Option<u64>, Failure> {
-        let tables: i64 = sqlx::query_scalar(
-            "SELECT COUNT(*) FROM information_schema.tables
-             WHERE table_schema = DATABASE() AND table_name = 'meta'",
-        )
-        .fetch_one(&mut *connection)
-        .await?;
-        if tables == 0 {
-            return Ok(None);
-        }
-        let row = sqlx::query("SELECT value FROM meta WHERE name = 'schema'")
-            .fetch_optional(&mut *connection)
-            .await?;
-        Ok(row.map(|row| row.try_get(0)).transpose()?)
     }
 
     async fn check_shards(&self, connection: &mut MySqlConnection) -> Result<(), Failure> {
@@ -123,9 +149,27 @@ impl Migrate {
     }
 }
 
+/// The version of the tables; 0 where there are none.
+async fn version(connection: &mut MySqlConnection) -> Result<u64, Failure> {
+    let tables: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM information_schema.tables
+         WHERE table_schema = DATABASE() AND table_name = 'meta'",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if tables == 0 {
+        return Ok(0);
+    }
+    let row = sqlx::query("SELECT value FROM meta WHERE name = 'schema'")
+        .fetch_optional(&mut *connection)
+        .await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?.unwrap_or(0))
+}
+
 /// Gives the months ahead partitions of their own, before rows come that would
 /// have to be moved.
-async fn add_months(connection: &mut MySqlConnection) -> Result<(), Failure> {
+async fn add_months(connection: &mut MySqlConnection) -> Result<Vec<Month>, Failure> {
+    let mut added = Vec::new();
     let wanted = this_month(connection).await?.forward(MONTHS_AHEAD);
     for table in ["message", "dedup"] {
         let names: Vec<Vec<u8>> = sqlx::query_scalar(
@@ -142,6 +186,9 @@ async fn add_months(connection: &mut MySqlConnection) -> Result<(), Failure> {
             continue;
         };
         if newest < wanted {
+            added = (1..=wanted.since(newest))
+                .map(|ahead| newest.forward(ahead))
+                .collect();
             let months = partition_list(newest.forward(1), wanted.since(newest));
             let sql = format!("ALTER TABLE {table} REORGANIZE PARTITION pmax INTO ({months})");
             sqlx::query(AssertSqlSafe(sql))
@@ -149,7 +196,7 @@ async fn add_months(connection: &mut MySqlConnection) -> Result<(), Failure> {
                 .await?;
         }
     }
-    Ok(())
+    Ok(added)
 }
 
 /// By the server's clock.

@@ -110,6 +110,28 @@ impl Servers {
         self.attempt(place, work, false).await
     }
 
+    /// Runs work that may take its time, once, on a connection of its own, which
+    /// is closed afterwards with all locks that it holds.
+    pub(super) async fn run_apart<W: Work>(
+        &self,
+        place: Place,
+        work: &W,
+    ) -> Result<W::Answer, StoreError> {
+        let acquired = self.pools[place.0].acquire().await;
+        let mut connection = acquired.map_err(Failure::Engine)?.detach();
+        let done = work.run(&mut connection, 1).await;
+        // What was done is done, whether or not the goodbye arrives.
+        let _ = connection.close().await;
+        Ok(done?)
+    }
+
+    /// `host:port/database`, for people.
+    pub(super) fn name(&self, place: Place) -> String {
+        let options = self.pools[place.0].connect_options();
+        let database = options.get_database().unwrap_or_default();
+        format!("{}:{}/{database}", options.get_host(), options.get_port())
+    }
+
     async fn attempt<W: Work>(
         &self,
         place: Place,

@@ -37,8 +37,8 @@ pub use config::SqliteConfig;
 use self::{folder::DataFolder, readers::Readers, writer::Writer};
 use crate::{
     Commit, Conversation, ConversationPage, ConversationRow, CursorAdvance, Heads, InboxPage,
-    ListCursor, NewUser, Outcome, PageLimit, Range, SessionOpening, SessionOutcome, Store,
-    StoreError, Stored, StoredEntry, User, UserStatus,
+    ListCursor, Migrated, NewUser, Outcome, PageLimit, Range, SessionOpening, SessionOutcome,
+    Store, StoreError, Stored, StoredEntry, User, UserStatus,
 };
 
 /// A [`Store`] in a folder of this machine, for one process at a time.
@@ -79,6 +79,24 @@ impl SqliteStore {
             readers: Readers::start(reading, config.read_queue_max_requests)?,
             writer: Writer::start(writing, config)?,
             _folder: folder,
+        })
+    }
+
+    /// Brings the database in a folder to this program's schema, making both if
+    /// need be. [`SqliteStore::open`] does so too.
+    ///
+    /// # Errors
+    /// As of [`SqliteStore::open`].
+    pub fn migrate(folder: &Path, config: &SqliteConfig) -> Result<Migrated, StoreError> {
+        let folder = DataFolder::open(folder)?;
+        let database = folder.database();
+        let from = schema::version(&database)?;
+        drop(schema::open_writer(&database, config)?);
+        Ok(Migrated {
+            database: database.display().to_string(),
+            from,
+            to: schema::known_version(),
+            months: Vec::new(),
         })
     }
 }

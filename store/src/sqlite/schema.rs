@@ -7,7 +7,8 @@ use rusqlite::{Connection, OpenFlags};
 use super::SqliteConfig;
 use crate::StoreError;
 
-/// Numbered from 1; the database's `user_version` says how many are done.
+/// Numbered from 1; the database's `user_version` says how many are done. Their
+/// rules are in `migrations/README.md`.
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0001_tables.sql"),
     include_str!("../../migrations/0002_past_membership.sql"),
@@ -52,6 +53,17 @@ pub(super) fn open_writer(path: &Path, config: &SqliteConfig) -> Result<Connecti
     Ok(connection)
 }
 
+/// The schema version of a database; 0 for an empty one.
+pub(super) fn version(path: &Path) -> Result<u32, StoreError> {
+    let connection = Connection::open(path)?;
+    Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
+}
+
+/// The schema version of this program.
+pub(super) fn known_version() -> u32 {
+    MIGRATIONS.len() as u32
+}
+
 /// A connection that reads. The database must be there.
 pub(super) fn open_reader(path: &Path, config: &SqliteConfig) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -72,7 +84,7 @@ fn prepare(connection: &Connection, cache_mib: u32) -> Result<(), StoreError> {
 
 fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     let done: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let known = MIGRATIONS.len() as u32;
+    let known = known_version();
     if done > known {
         return Err(StoreError::NewerSchema { found: done, known });
     }

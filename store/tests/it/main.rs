@@ -8,6 +8,7 @@ mod folder;
 mod group;
 mod kit;
 mod message;
+mod migrate;
 mod model;
 mod pull;
 mod servers;
