@@ -36,6 +36,30 @@ impl Stream {
         !matches!(self, Stream::Down(_))
     }
 
+    /// Parses any stream's name, the inverse of its `Display`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (kind, number) = text.strip_suffix('}')?.rsplit_once(":{")?;
+        if kind == "down" {
+            return Self::parse_down(text);
+        }
+        let partition = Partition(number.parse().ok()?);
+        let stream = match kind {
+            "up:message" => Stream::Message(partition),
+            "up:query" => Stream::Query(partition),
+            "up:session" => Stream::Session(partition),
+            "up:ack" => Stream::Ack(partition),
+            _ => {
+                let service = kind.strip_prefix("rq:")?;
+                if service.is_empty() || service.contains(['{', '}']) {
+                    return None;
+                }
+                let service = service.to_owned();
+                Stream::Request { service, partition }
+            }
+        };
+        Some(stream)
+    }
+
     /// Parses `down:{n}`, the only form that travels (`Origin.reply_to`).
     pub fn parse_down(text: &str) -> Option<Self> {
         let number = text.strip_prefix("down:{")?.strip_suffix('}')?;
@@ -71,6 +95,27 @@ mod tests {
             partition: Partition(3),
         };
         assert_eq!(request.to_string(), "rq:stock:{3}");
+        for name in [
+            "up:message:{12}",
+            "up:query:{0}",
+            "up:session:{7}",
+            "up:ack:{1}",
+            "rq:a:b:{3}",
+            "down:{9}",
+        ] {
+            assert_eq!(Stream::parse(name).unwrap().to_string(), name);
+        }
+        for name in [
+            "up:message",
+            "up:message:{x}",
+            "up:other:{1}",
+            "rq::{1}",
+            "rq:{a}:{1}",
+            "down:{-1}",
+            "",
+        ] {
+            assert_eq!(Stream::parse(name), None, "{name}");
+        }
         let down = Stream::Down(Incarnation(9));
         assert_eq!(Stream::parse_down(&down.to_string()), Some(down));
         assert_eq!(Stream::parse_down("up:message:{1}"), None);

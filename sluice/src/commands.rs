@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod chat;
+pub mod dead_letters;
 pub mod demo;
 pub mod keys;
 pub mod migrate;

@@ -7,6 +7,7 @@ mod backend;
 mod bench;
 mod chat;
 mod crash;
+mod dead_letters;
 mod demo;
 mod hostile_link;
 mod oracle;
