@@ -187,11 +187,14 @@ impl Channel {
     }
 
     fn session_prolonged(&mut self, bench: &mut Workbench, opened: &SessionOpened) {
+        // Answers of two refreshes may cross.
+        let mut ends_ms = opened.session_expires_ms;
         if let Some(identity) = &mut self.identity {
-            identity.expires_unix_ms = opened.session_expires_ms;
+            ends_ms = ends_ms.max(identity.expires_unix_ms);
+            identity.expires_unix_ms = ends_ms;
         }
         let refreshed = packet::TokenRefreshed {
-            token_expires_ms: opened.session_expires_ms,
+            token_expires_ms: ends_ms,
             resume_token: opened.resume_token.clone(),
             resume_token_expires_ms: opened.resume_token_expires_ms,
         };

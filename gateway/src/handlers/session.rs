@@ -72,10 +72,13 @@ fn prolong(context: &mut ChannelContext<'_>, id: u64, refresh: &RefreshToken) ->
             return Flow::Done;
         }
     };
+    // An older token proves no more than the session's own did: it doesn't shorten it.
+    let session = context.channel.identity.as_ref();
+    let ends_ms = session.map_or(0, |session| session.expires_unix_ms);
     let body = up::Body::OpenSession(OpenSession {
         claims: Some(TokenClaims {
             token_epoch: token.token_epoch,
-            expires_ms: token.expires_ms,
+            expires_ms: token.expires_ms.max(ends_ms),
         }),
         refresh: true,
         ..OpenSession::default()

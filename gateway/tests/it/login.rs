@@ -185,7 +185,17 @@ async fn a_session_ends_with_its_token_unless_refreshed() {
     let Body::TokenRefreshed(refreshed) = client.answer(4).await else {
         panic!("not refreshed");
     };
-    assert!(refreshed.token_expires_ms > now_ms());
+    assert!(refreshed.token_expires_ms > now_ms() + 3_000_000);
+    // A token that ends sooner takes nothing away.
+    let sooner = json!({"iss": "sluice", "sub": "alice", "ep": 1, "exp": now_ms() / 1000 + 60});
+    let token = token_with(sooner);
+    client
+        .send(7, Body::RefreshToken(RefreshToken { token }))
+        .await;
+    let Body::TokenRefreshed(again) = client.answer(7).await else {
+        panic!("not refreshed");
+    };
+    assert_eq!(again.token_expires_ms, refreshed.token_expires_ms);
     client.send(5, refresh("bob")).await;
     client.expect_error(ErrorCode::BadToken).await;
     client.send(6, Body::Ping(Ping {})).await;

@@ -18,8 +18,8 @@ use sluice_protocol::{
     ConnectionId, ConversationId, ConversationKind, DeviceId, Incarnation, Partition, SendRequest,
     UserId,
     envelope::{
-        BackendRequest, BackendResponse, DeliveredCursor, Delivery, Down, Origin, PushEntry,
-        SessionOpened, SessionRefused, Target, Up, delivery, up,
+        BackendRequest, BackendResponse, DeliveredCursor, Delivery, Down, OpenSession, Origin,
+        PushEntry, SessionOpened, SessionRefused, Target, Up, delivery, up,
     },
     limits::SHARED_PARTITIONS,
     packet::{
@@ -210,7 +210,7 @@ impl Inner {
         let up = Up::decode(entry.payload).unwrap();
         let origin = up.origin.unwrap_or_default();
         match up.body.unwrap() {
-            up::Body::OpenSession(open) => self.open(origin, open.refresh).await,
+            up::Body::OpenSession(open) => self.open(origin, open).await,
             up::Body::CloseSession(_) => self.seen.lock().await.logouts += 1,
             up::Body::Acks(acks) => {
                 let mut seen = self.seen.lock().await;
@@ -236,7 +236,7 @@ impl Inner {
         self.deliver(connection, &origin.user_id, body).await;
     }
 
-    async fn open(&self, origin: Origin, refresh: bool) {
+    async fn open(&self, origin: Origin, open: OpenSession) {
         let connection = ConnectionId::parse(&origin.connection_id).unwrap();
         let user = origin.user_id.as_str();
         while self.sessions_held.load(Ordering::Relaxed) {
@@ -251,7 +251,7 @@ impl Inner {
             return self.deliver(connection, user, body).await;
         }
         let login = self.logins.fetch_add(1, Ordering::Relaxed) + 1;
-        if !refresh {
+        if !open.refresh {
             let bind = Bind {
                 user: UserId::parse(user).unwrap(),
                 route: Route {
@@ -268,7 +268,11 @@ impl Inner {
             request_id: origin.request_id,
             resume_token: Bytes::from_static(b"resume"),
             resume_token_expires_ms: now_ms() + 60_000,
-            session_expires_ms: now_ms() + if user == "brief" { 300 } else { 60_000 },
+            session_expires_ms: match open.claims {
+                Some(claims) if open.refresh => claims.expires_ms,
+                _ if user == "brief" => now_ms() + 300,
+                _ => now_ms() + 60_000,
+            },
             inbox_seq: 0,
             login,
         });
