@@ -24,7 +24,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Talk {
     /// Does a command; the error is told to the user.
+    ///
+    /// Offline nothing is waited for: what can be done without the server is done.
     pub(crate) async fn act(&mut self, command: Command) -> anyhow::Result<()> {
+        if let Link::Offline(_) = self.link
+            && needs_server(&command)
+        {
+            bail!("offline; try that once you are connected again");
+        }
         match timeout(PATIENCE, self.act_in_time(command)).await {
             Ok(done) => done,
             Err(_) => bail!("the server did not answer within {} s", PATIENCE.as_secs()),
@@ -133,7 +140,7 @@ impl Talk {
         limit: u32,
     ) -> anyhow::Result<()> {
         if let Link::Offline(_) = self.link {
-            bail!("offline; /history shows what was said once you are connected again");
+            bail!("offline; /history will show what was said once you are connected again");
         }
         let page = match self.account.client.history(id, before, limit).await {
             Ok(page) => page,
@@ -224,6 +231,9 @@ impl Talk {
 
     /// Gets the list of conversations anew.
     pub(crate) async fn refresh_list(&mut self) -> anyhow::Result<()> {
+        if let Link::Offline(_) = self.link {
+            return self.note("offline; the list is as old as the connection");
+        }
         let list = self.account.client.conversations(None, LIST_MAX);
         let why = match timeout(PATIENCE, list).await {
             Ok(Ok(list)) => {
@@ -251,6 +261,26 @@ impl Talk {
     fn group(&self) -> anyhow::Result<ConversationId> {
         let group = self.open.clone().filter(ConversationId::is_group);
         group.context("no group is open: /group ID, or /create NAME USER...")
+    }
+}
+
+/// Whether a command is nothing without an answer.
+fn needs_server(command: &Command) -> bool {
+    match command {
+        Command::To(_) | Command::Group(_) | Command::Open(_) | Command::List => false,
+        // It says so itself.
+        Command::History { .. } => false,
+        Command::Who | Command::Help | Command::Quit => false,
+        Command::Recall(_)
+        | Command::Create { .. }
+        | Command::Members
+        | Command::Add(_)
+        | Command::Remove(_)
+        | Command::Role(..)
+        | Command::Rename(_)
+        | Command::Leave
+        | Command::Block(_)
+        | Command::Unblock(_) => true,
     }
 }
 
