@@ -61,6 +61,9 @@ pub enum StateError {
     /// The file.
     #[error("the state file: {0}")]
     File(#[from] Box<redb::Error>),
+    /// Another process, or another client of this one, has it open.
+    #[error("the state is in use")]
+    InUse,
     /// It belongs to another user or device.
     #[error("the state belongs to {user} on {device}")]
     Foreign {

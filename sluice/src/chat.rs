@@ -18,6 +18,8 @@ mod screen;
 mod state_dir;
 mod status;
 mod talk;
+mod token_file;
+mod tokens;
 mod trouble;
 
 pub use account::AccountArgs;

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use bytes::Bytes;
 use prost::Message;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
+};
 use sluice_protocol::{ConversationId, DeviceId, UserId};
 
 use super::{Change, Saved, SavedSend};
@@ -36,7 +38,10 @@ impl StateFile {
         let database = Database::builder()
             .set_cache_size(CACHE_BYTES)
             .create(path)
-            .map_err(file_error)?;
+            .map_err(|error| match error {
+                DatabaseError::DatabaseAlreadyOpen => StateError::InUse,
+                error => file_error(error),
+            })?;
         let transaction = database.begin_write().map_err(file_error)?;
         // Opening a table makes it, so that reads find all three.
         transaction.open_table(POSITIONS).map_err(file_error)?;

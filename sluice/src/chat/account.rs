@@ -1,24 +1,17 @@
 //! Who talks to which server: the flags that `chat`, `send` and `recv` share,
 //! registration and login, and the client that comes of it.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
-};
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, anyhow, bail};
 use sluice_client::{
-    ApiError, Client, DeviceId, Endpoint, EventStream, HttpApi, LocalState, Login, Platform,
-    TokenError, TokenSource, Transport, UserId,
+    ApiError, Client, DeviceId, Endpoint, EventStream, HttpApi, LocalState, Platform, Transport,
+    UserId,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{password, state_dir, trouble::reason};
+use super::{password, state_dir, token_file::TokenFile, tokens::Tokens, trouble::reason};
 use crate::endpoints::Addresses;
-
-/// Calls get a fresh token when the present one ends within this span.
-const TOKEN_RESERVE: Duration = Duration::from_secs(60);
 
 /// Who talks to which server.
 #[derive(Debug, clap::Args)]
@@ -65,14 +58,6 @@ pub(crate) struct Account {
     tokens: Arc<Tokens>,
 }
 
-/// Login tokens, got by the password whenever one is needed.
-struct Tokens {
-    api: HttpApi,
-    user: UserId,
-    password: String,
-    current: Mutex<Login>,
-}
-
 /// A transport's name on the command line.
 pub(crate) fn transport(name: &str) -> Result<Transport, String> {
     match name {
@@ -115,16 +100,16 @@ impl AccountArgs {
         if self.register {
             self.register(&api, &password).await?;
         }
-        let login = api.login(&self.user, &password).await;
-        let login = login.map_err(|error| self.explain_login(error))?;
-        let tokens = Arc::new(Tokens {
-            api: api.clone(),
-            user: self.user.clone(),
-            password,
-            current: Mutex::new(login),
-        });
+        let named = self.state_dir.clone();
+        // Without a folder for it the token goes with the process.
+        let token_file = named.clone().or_else(|| state_dir::default().ok());
+        let token_file = token_file
+            .and_then(|folder| state_dir::of_user(&folder, &self.server, &self.user).ok())
+            .map(|folder| TokenFile::open(&folder, &password));
+        let tokens = Tokens::log_in(api.clone(), self.user.clone(), password, token_file).await;
+        let tokens = Arc::new(tokens.map_err(|error| self.explain_login(error))?);
 
-        let folder = match (&self.state_dir, state) {
+        let folder = match (&named, state) {
             (Some(folder), _) => Some(folder.clone()),
             (None, StateDefault::Kept) => Some(state_dir::default()?),
             (None, StateDefault::Gone) => None,
@@ -211,49 +196,7 @@ impl AccountArgs {
 impl Account {
     /// A token for a call of the HTTP API.
     pub(crate) async fn token(&self) -> Result<String, ApiError> {
-        let ends_ms = self.tokens.current().expires_ms;
-        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        if Duration::from_millis(ends_ms) < now + TOKEN_RESERVE {
-            return self.tokens.fresh().await;
-        }
-        Ok(self.tokens.current().token.clone())
-    }
-}
-
-// === impl Tokens ===
-
-impl Tokens {
-    /// For the client: first the token that there is, then a fresh one each time.
-    fn source(self: &Arc<Self>) -> TokenSource {
-        let tokens = Arc::clone(self);
-        let first = Mutex::new(Some(self.current().token.clone()));
-        TokenSource::from_fn(move || {
-            let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let tokens = Arc::clone(&tokens);
-            async move {
-                match first {
-                    Some(token) => Ok(token),
-                    None => tokens
-                        .fresh()
-                        .await
-                        .map_err(|error| TokenError(reason(&error))),
-                }
-            }
-        })
-    }
-
-    async fn fresh(&self) -> Result<String, ApiError> {
-        let login = self.api.login(&self.user, &self.password).await?;
-        let token = login.token.clone();
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = login;
-        Ok(token)
-    }
-
-    fn current(&self) -> Login {
-        self.current
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.tokens.valid().await
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use sluice_client::{DeviceId, LocalState, UserId};
+use sluice_client::{DeviceId, LocalState, StateError, UserId};
 
 /// The user's own folder for such things.
 pub(crate) fn default() -> anyhow::Result<PathBuf> {
@@ -29,6 +29,20 @@ pub(crate) fn open(
     user: &UserId,
     device: &DeviceId,
 ) -> anyhow::Result<LocalState> {
+    let folder = of_user(folder, server, user)?;
+    let path = folder.join(format!("{}.redb", file_name(device.as_str())));
+    LocalState::open(&path).map_err(|error| match error {
+        StateError::InUse => anyhow!(
+            "{user:?} is running as device {device:?} on this machine already; name another \
+             --device, or another folder by --state-dir ({} is in use)",
+            path.display()
+        ),
+        error => anyhow!("cannot open {}: {error}", path.display()),
+    })
+}
+
+/// What is kept of a user at a server; made if need be.
+pub(crate) fn of_user(folder: &Path, server: &str, user: &UserId) -> anyhow::Result<PathBuf> {
     let server = server.trim_start_matches("http://").trim_end_matches('/');
     let folder = folder
         .join(file_name(server))
@@ -38,14 +52,7 @@ pub(crate) fn open(
         .mode(0o700)
         .create(&folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    let path = folder.join(format!("{}.redb", file_name(device.as_str())));
-    LocalState::open(&path).map_err(|error| {
-        anyhow!(
-            "cannot open {}: {error}; if {user:?} is running as {device:?} already, name another \
-             --device",
-            path.display()
-        )
-    })
+    Ok(folder)
 }
 
 /// Any text as the name of a file: what might mean something to a file system

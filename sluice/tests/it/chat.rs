@@ -9,6 +9,7 @@ use std::{
 };
 
 use serde_json::Value;
+use sluice_client::{HttpApi, UserId};
 
 use crate::server::{SLUICE, Server};
 
@@ -33,6 +34,13 @@ impl Shell {
     fn open() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let server = Server::start(folder.path(), None);
+        Self { server, folder }
+    }
+
+    /// With these keys of `[services]`.
+    fn open_with(settings: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::start_with(folder.path(), None, settings);
         Self { server, folder }
     }
 
@@ -281,6 +289,53 @@ fn errors_name_cause_and_cure() {
 }
 
 #[test]
+fn many_sends_need_one_login() {
+    // By default ten logins a minute.
+    let shell = Shell::open_with("");
+    shell.register(&["alice", "bob"]);
+    for nth in 0..12 {
+        let text = format!("message {nth}");
+        let sent = shell.run("send", "alice", &["--to", "bob", &text]);
+        assert!(succeeded(&sent), "{nth}: {sent:?}");
+        assert!(sent.stderr.is_empty(), "{sent:?}");
+    }
+    let mut wrong = shell.command("send", "alice");
+    wrong.args(["--to", "bob", "hi"]);
+    let wrong = failure(&wrong.env("SLUICE_PASSWORD", "another").output().unwrap());
+    assert!(wrong.contains("wrong password"), "{wrong}");
+}
+
+#[tokio::test]
+async fn who_logs_in_too_often_is_told_and_waits() {
+    let shell = Shell::open_with("logins_per_user_per_minute = 20\n");
+    shell.register(&["alice", "bob"]);
+    let api = HttpApi::new(&shell.server.addresses.http).unwrap();
+    let bob = UserId::parse("bob").unwrap();
+    while api.login(&bob, "the password of bob").await.is_ok() {}
+    let mut send = shell.command("send", "bob");
+    send.env("XDG_STATE_HOME", shell.folder.path().join("other"));
+    let sent = send.args(["--to", "alice", "hi"]).output().unwrap();
+    assert!(succeeded(&sent), "{sent:?}");
+    let told = String::from_utf8(sent.stderr).unwrap();
+    assert!(told.contains("too many logins of bob"), "{told}");
+}
+
+#[test]
+fn a_second_chat_of_a_device_is_told_what_to_do() {
+    let shell = Shell::open();
+    shell.register(&["alice"]);
+    let mut first = shell.chat("alice");
+    first.expect("no conversations yet");
+    let second = failure(&shell.run("chat", "alice", &[]));
+    for part in ["running as device", "--device", "--state-dir"] {
+        assert!(second.contains(part), "{second}");
+    }
+    let third = shell.run("chat", "alice", &["--device", "another"]);
+    assert!(succeeded(&third), "{third:?}");
+    assert!(first.end().0);
+}
+
+#[test]
 fn a_kept_state_goes_on_where_it_was() {
     let shell = Shell::open();
     shell.register(&["alice", "bob"]);
@@ -391,6 +446,33 @@ fn what_came_while_away_is_listed_as_unread() {
     let line = bob.expect("  1  alice");
     assert!(!line.contains("unread"), "{line}");
     assert!(bob.end().0);
+}
+
+#[test]
+fn commands_typed_offline_answer_at_once() {
+    let mut shell = Shell::open();
+    shell.register(&["alice", "bob"]);
+    let mut alice = shell.chat("alice");
+    alice.expect("no conversations yet");
+    alice.say("/to bob");
+    alice.say("said before");
+    alice.expect("you: said before");
+    shell.server.kill();
+    alice.expect("the connection is lost");
+    let asked = Instant::now();
+    for (command, answer) in [
+        ("/list", "offline; the list is as old"),
+        ("/who", "offline"),
+        ("/open 1", "offline; /history will show"),
+        ("/block bob", "offline; try that"),
+        ("/create team bob", "offline; try that"),
+        ("/recall", "offline; try that"),
+    ] {
+        alice.say(command);
+        alice.expect(answer);
+    }
+    assert!(asked.elapsed() < Duration::from_secs(4), "{asked:?}");
+    assert!(!alice.end().0, "lines of the script have failed");
 }
 
 #[test]

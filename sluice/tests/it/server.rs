@@ -13,8 +13,8 @@ use sluice_client::Endpoint;
 pub(crate) const SLUICE: &str = env!("CARGO_BIN_EXE_sluice");
 
 /// Cheap password hashes: tests are not about them.
-const CONFIG: &str = "[services]\nargon2_memory_kib = 64\nargon2_iterations = 1\n\
-    logins_per_user_per_minute = 1000\n";
+const CONFIG: &str = "[services]\nargon2_memory_kib = 64\nargon2_iterations = 1\n";
+const MANY_LOGINS: &str = "logins_per_user_per_minute = 1000\n";
 
 /// A running server; killed when dropped.
 pub(crate) struct Server {
@@ -32,10 +32,10 @@ pub(crate) struct Addresses {
 impl Server {
     /// Starts on the data in `folder`, on free ports, or on those it had before.
     pub(crate) fn start(folder: &Path, again: Option<&Addresses>) -> Self {
-        Self::start_with(folder, again, "")
+        Self::start_with(folder, again, MANY_LOGINS)
     }
 
-    /// With more tables of the configuration, or more keys of `[services]`.
+    /// With these keys of `[services]`, and tables behind them.
     pub(crate) fn start_with(folder: &Path, again: Option<&Addresses>, more: &str) -> Self {
         let config = folder.join("sluice.toml");
         std::fs::write(&config, [CONFIG, more].concat()).unwrap();
