@@ -12,6 +12,8 @@ use crate::{Config, Snowflake, downlink::Downlink, standing::Standings};
 pub(crate) struct Node {
     pub(crate) config: Config,
     pub(crate) store: Arc<dyn Store>,
+    /// The same, for the owners of partitions: see [`Store::for_owners`].
+    pub(crate) owners_store: Arc<dyn Store>,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) downlink: Downlink,

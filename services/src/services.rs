@@ -97,6 +97,7 @@ impl Services {
             ),
             snowflake: Snowflake::new(parts.worker, newest),
             standings: Standings::new(config.standings_cached_max, config.standing_ttl_ms),
+            owners_store: parts.store.for_owners(),
             store: parts.store,
             bus: parts.bus,
             directory: parts.directory,

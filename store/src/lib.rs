@@ -17,6 +17,8 @@ mod reads;
 mod sqlite;
 mod user;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use sluice_protocol::{
     ClientMsgId, ConversationId, DeviceId, Incarnation, LayoutEpoch, Partition, PartitionEpoch,
@@ -44,6 +46,12 @@ pub use user::{
 /// are safe to retry.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
+    /// The same store by a road reserved for the owners of partitions: however
+    /// many reads wait at other handles, theirs are answered and their commits
+    /// run. Whoever decides what a partition stores asks by this handle only, and
+    /// nobody else does.
+    fn for_owners(&self) -> Arc<dyn Store>;
+
     // ---- Fences and numbers -------------------------------------------------
 
     /// Says with how many partitions this node works. The first call settles it.

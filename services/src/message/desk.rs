@@ -127,11 +127,17 @@ impl Desk {
             .filter(|job| job.conversation.is_group())
             .map(|job| job.conversation.clone())
             .collect();
-        self.groups.load(&*node.store, &wanted).await?;
-        let facts =
-            Facts::gather(&*node.store, &node.standings, &self.groups, &jobs, now_ms).await?;
+        self.groups.load(&*node.owners_store, &wanted).await?;
+        let facts = Facts::gather(
+            &*node.owners_store,
+            &node.standings,
+            &self.groups,
+            &jobs,
+            now_ms,
+        )
+        .await?;
 
-        let taken = taken_ids(&*node.store, &jobs).await?;
+        let taken = taken_ids(&*node.owners_store, &jobs).await?;
         let mut plan = Plan::default();
         let mut findings = Findings::default();
         for (place, job) in jobs.iter().enumerate() {
@@ -181,7 +187,7 @@ impl Desk {
         let keys: Vec<_> = failed.iter().filter_map(|(_, job, _)| job.key()).collect();
         let mut answers = match keys.is_empty() {
             true => Vec::new(),
-            false => self.node.store.first_answers(&keys).await?,
+            false => self.node.owners_store.first_answers(&keys).await?,
         }
         .into_iter();
         let before: Vec<Option<Stored>> = failed
@@ -197,7 +203,7 @@ impl Desk {
             .collect();
         let mut entries = match positions.is_empty() {
             true => Vec::new(),
-            false => self.node.store.entries(&positions).await?,
+            false => self.node.owners_store.entries(&positions).await?,
         }
         .into_iter();
         for ((place, job, refusal), stored) in failed.iter().zip(before) {
@@ -233,7 +239,7 @@ impl Desk {
             epoch: self.epoch,
             entries: plan.entries.clone(),
         };
-        let outcomes = self.node.store.commit(commit).await?;
+        let outcomes = self.node.owners_store.commit(commit).await?;
         metrics::histogram!("sluice_message_commit_seconds")
             .record(started.elapsed().as_secs_f64());
 
@@ -306,8 +312,8 @@ impl Desk {
             .filter(|(conversation, _)| conversation.is_group())
             .map(|(conversation, _)| conversation.clone())
             .collect();
-        self.groups.load(&*self.node.store, &groups).await?;
-        let entries = self.node.store.entries(&positions).await?;
+        self.groups.load(&*self.node.owners_store, &groups).await?;
+        let entries = self.node.owners_store.entries(&positions).await?;
         for ((stored, place), entry) in repeats.into_iter().zip(entries) {
             let (Some(entry), Some(job)) = (entry, jobs.get(place)) else {
                 continue;

@@ -53,7 +53,7 @@ async fn serve(
     };
     // After the lease, so that of two owners the one with the stream has the
     // newer epoch and the other's commits fail.
-    let epoch = node.store.take_partition(partition).await?;
+    let epoch = node.owners_store.take_partition(partition).await?;
     let mut desk = Desk::new(node.clone(), partition, epoch);
     loop {
         let one_by_one = caution.one_by_one > 0;

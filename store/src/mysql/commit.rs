@@ -168,7 +168,7 @@ impl FanOut {
 async fn unknown_users(store: &MysqlStore, commit: &Commit) -> Result<HashSet<UserId>, StoreError> {
     let mut unknown = HashSet::new();
     {
-        let known = store.known_users.lock();
+        let known = store.shared.known_users.lock();
         for entry in &commit.entries {
             let parties = match entry.conversation.kind() {
                 ConversationKind::Private(first, second) => vec![first, second],
@@ -196,8 +196,8 @@ async fn unknown_users(store: &MysqlStore, commit: &Commit) -> Result<HashSet<Us
     }
     for (place, users) in by_place {
         let found = store.servers.run(place, &FindUsers(users)).await?;
-        let mut known = store.known_users.lock();
-        if known.len() + found.len() > store.known_users_max {
+        let mut known = store.shared.known_users.lock();
+        if known.len() + found.len() > store.shared.known_users_max {
             known.clear();
         }
         for user in found {

@@ -16,8 +16,10 @@ pub struct MysqlConfig {
     pub shards: u16,
     /// Who holds which of them. The first is home: it issues the store's numbers.
     pub servers: Vec<MysqlServer>,
-    /// Connections to each server.
+    /// Connections to each server …
     pub connections_max: u32,
+    /// … and those kept free for the owners of partitions.
+    pub owner_connections_max: u32,
     /// How long a request may wait for a connection.
     pub acquire_timeout_ms: u64,
     /// How long one try of a request may take.
@@ -47,6 +49,7 @@ impl Default for MysqlConfig {
             shards: 64,
             servers: Vec::new(),
             connections_max: 16,
+            owner_connections_max: 8,
             acquire_timeout_ms: 3_000,
             request_timeout_ms: 10_000,
             attempts_max: 8,

@@ -62,7 +62,16 @@ const TURNS: usize = 64;
 /// A [`Store`] on one or several servers, for any number of processes.
 #[derive(Debug)]
 pub struct MysqlStore {
+    /// By this handle's connections.
     servers: Arc<Servers>,
+    /// By those reserved for owners.
+    owner_servers: Arc<Servers>,
+    shared: Arc<Shared>,
+}
+
+/// What all handles of a store share.
+#[derive(Debug)]
+struct Shared {
     /// A partition's commits go one after the other, both steps of one before
     /// the next, in the order in which they are handed in: so inboxes keep the
     /// order of the log. Partitions share them by their number.
@@ -83,16 +92,21 @@ impl MysqlStore {
     /// [`StoreError::BadConfig`], [`StoreError::NewerSchema`], and
     /// [`StoreError::Unavailable`] when a server cannot be reached.
     pub async fn connect(config: &MysqlConfig) -> Result<Self, StoreError> {
-        let servers = Servers::new(config)?;
+        let servers = Servers::new(config, config.connections_max)?;
+        let owner_servers = Servers::new(config, config.owner_connections_max)?;
         schema::migrate(&servers, config.shards).await?;
-        Ok(Self {
-            servers: Arc::new(servers),
+        let shared = Shared {
             turns: (0..TURNS).map(|_| tokio::sync::Mutex::new(())).collect(),
             known_users: Mutex::new(HashSet::new()),
             known_users_max: config.known_users_max,
             // Keyed at random: no other process has it.
             holder: RandomState::new().hash_one(std::process::id()),
             renewal: Mutex::new(None),
+        };
+        Ok(Self {
+            servers: Arc::new(servers),
+            owner_servers: Arc::new(owner_servers),
+            shared: Arc::new(shared),
         })
     }
 
@@ -103,16 +117,21 @@ impl MysqlStore {
     /// # Errors
     /// As of [`MysqlStore::connect`].
     pub async fn migrate(config: &MysqlConfig) -> Result<Vec<Migrated>, StoreError> {
-        schema::migrate(&Servers::new(config)?, config.shards).await
+        schema::migrate(
+            &Servers::new(config, config.connections_max)?,
+            config.shards,
+        )
+        .await
     }
 
     /// Keeps this process's worker ids from now on.
     fn renew_worker_ids(&self) {
-        let mut renewal = self.renewal.lock();
+        let mut renewal = self.shared.renewal.lock();
         if renewal.is_some() {
             return;
         }
-        let (servers, holder) = (Arc::clone(&self.servers), self.holder);
+        // Outside reads shall not cost the process its ids.
+        let (servers, holder) = (Arc::clone(&self.owner_servers), self.shared.holder);
         *renewal = Some(tokio::spawn(async move {
             loop {
                 tokio::time::sleep(RENEW_EVERY).await;
@@ -145,7 +164,7 @@ impl MysqlStore {
     }
 }
 
-impl Drop for MysqlStore {
+impl Drop for Shared {
     fn drop(&mut self) {
         if let Some(renewal) = self.renewal.lock().take() {
             renewal.abort();
@@ -155,6 +174,14 @@ impl Drop for MysqlStore {
 
 #[async_trait]
 impl Store for MysqlStore {
+    fn for_owners(&self) -> Arc<dyn Store> {
+        Arc::new(Self {
+            servers: Arc::clone(&self.owner_servers),
+            owner_servers: Arc::clone(&self.owner_servers),
+            shared: Arc::clone(&self.shared),
+        })
+    }
+
     async fn open_layout(&self, partitions: u16) -> Result<LayoutEpoch, StoreError> {
         let open = fence::OpenLayout { partitions };
         self.servers.transact(self.servers.home(), &open).await
@@ -167,7 +194,7 @@ impl Store for MysqlStore {
 
     async fn issue_worker_id(&self) -> Result<WorkerId, StoreError> {
         let issue = fence::IssueWorkerId {
-            holder: self.holder,
+            holder: self.shared.holder,
         };
         let id = self.servers.transact(self.servers.home(), &issue).await?;
         self.renew_worker_ids();
@@ -184,7 +211,7 @@ impl Store for MysqlStore {
 
     async fn commit(&self, commit: Commit) -> Result<Vec<Outcome>, StoreError> {
         let turn = usize::from(commit.partition.0) % TURNS;
-        let _turn = self.turns[turn].lock().await;
+        let _turn = self.shared.turns[turn].lock().await;
         commit::commit(self, &commit).await
     }
 

@@ -50,11 +50,12 @@ pub(super) struct Servers {
 // === impl Servers ===
 
 impl Servers {
-    /// Sets the pools up; connects when they are used.
-    pub(super) fn new(config: &MysqlConfig) -> Result<Self, StoreError> {
+    /// Sets the pools up; connects when they are used. Each call makes
+    /// pools apart.
+    pub(super) fn new(config: &MysqlConfig, connections_max: u32) -> Result<Self, StoreError> {
         let placement = config.placement()?;
         let pools = (config.servers.iter())
-            .map(|server| pool(config, &server.url))
+            .map(|server| pool(config, connections_max, &server.url))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             pools,
@@ -187,13 +188,13 @@ impl Servers {
     }
 }
 
-fn pool(config: &MysqlConfig, url: &str) -> Result<MySqlPool, StoreError> {
+fn pool(config: &MysqlConfig, connections_max: u32, url: &str) -> Result<MySqlPool, StoreError> {
     let options = MySqlConnectOptions::from_str(url)
         .map_err(|error| StoreError::BadConfig(format!("mysql url: {error}")))?
         .ssl_mode(MySqlSslMode::Disabled)
         .statement_cache_capacity(STATEMENTS_KEPT);
     let pool = MySqlPoolOptions::new()
-        .max_connections(config.connections_max.max(1))
+        .max_connections(connections_max.max(1))
         .acquire_timeout(Duration::from_millis(config.acquire_timeout_ms))
         .after_connect(|connection, _| {
             Box::pin(async move {

@@ -10,9 +10,11 @@ pub struct SqliteConfig {
     pub queue_max_requests: usize,
     /// Entries (or other rows) after which a transaction takes no further request.
     pub batch_max_entries: usize,
-    /// Threads that read, each with a connection of its own.
+    /// Threads that read for clients and HTTP calls, each with a connection of its own.
     pub reader_threads: usize,
-    /// Reads that may wait; one more is answered with `Overloaded`.
+    /// Threads that read for the owners of partitions, whom no other read delays.
+    pub owner_reader_threads: usize,
+    /// Reads that may wait for either kind of thread; one more is answered with `Overloaded`.
     pub read_queue_max_requests: usize,
     /// Page cache of the writer.
     pub writer_cache_mib: u32,
@@ -32,6 +34,7 @@ impl Default for SqliteConfig {
             queue_max_requests: 4_096,
             batch_max_entries: 4_096,
             reader_threads: 2,
+            owner_reader_threads: 1,
             read_queue_max_requests: 4_096,
             writer_cache_mib: 128,
             reader_cache_mib: 16,
@@ -51,6 +54,7 @@ impl SqliteConfig {
             ("queue_max_requests", self.queue_max_requests),
             ("batch_max_entries", self.batch_max_entries),
             ("reader_threads", self.reader_threads),
+            ("owner_reader_threads", self.owner_reader_threads),
             ("read_queue_max_requests", self.read_queue_max_requests),
             ("writer_memory_entries", self.writer_memory_entries),
         ];

@@ -24,7 +24,7 @@ mod sessions;
 mod users;
 mod writer;
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use sluice_protocol::{
@@ -34,7 +34,11 @@ use sluice_protocol::{
 
 pub use config::SqliteConfig;
 
-use self::{folder::DataFolder, readers::Readers, writer::Writer};
+use self::{
+    folder::DataFolder,
+    readers::{Read, Readers},
+    writer::{Write, Writer},
+};
 use crate::{
     Commit, Conversation, ConversationPage, ConversationRow, CursorAdvance, Heads, InboxPage,
     ListCursor, Migrated, NewUser, Outcome, PageLimit, Range, SessionOpening, SessionOutcome,
@@ -43,12 +47,28 @@ use crate::{
 
 /// A [`Store`] in a folder of this machine, for one process at a time.
 ///
-/// Dropping it waits until what was queued is written, then lets go of the folder.
+/// Dropping the last handle of it waits until what was queued is written, then
+/// lets go of the folder.
 #[derive(Debug)]
 pub struct SqliteStore {
+    lane: Lane,
+    threads: Arc<Threads>,
+}
+
+/// Whose reads a handle takes.
+#[derive(Debug, Clone, Copy)]
+enum Lane {
+    Outside,
+    Owners,
+}
+
+/// What all handles of a store share.
+#[derive(Debug)]
+struct Threads {
     // In this order they are dropped: the last connection to close cleans the
     // log up, then another process may come.
     readers: Readers,
+    owner_readers: Readers,
     writer: Writer,
     _folder: DataFolder,
 }
@@ -72,13 +92,21 @@ impl SqliteStore {
         let folder = DataFolder::open(folder)?;
         let database = folder.database();
         let writing = schema::open_writer(&database, config)?;
-        let reading = (0..config.reader_threads.max(1))
-            .map(|_| schema::open_reader(&database, config))
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(Self {
-            readers: Readers::start(reading, config.read_queue_max_requests)?,
+        let readers = |name: &'static str, threads: usize| {
+            let connections = (0..threads.max(1))
+                .map(|_| schema::open_reader(&database, config))
+                .collect::<Result<Vec<_>, _>>()?;
+            Readers::start(name, connections, config.read_queue_max_requests)
+        };
+        let threads = Threads {
+            readers: readers("outside", config.reader_threads)?,
+            owner_readers: readers("owners", config.owner_reader_threads)?,
             writer: Writer::start(writing, config)?,
             _folder: folder,
+        };
+        Ok(Self {
+            lane: Lane::Outside,
+            threads: Arc::new(threads),
         })
     }
 
@@ -99,48 +127,67 @@ impl SqliteStore {
             months: Vec::new(),
         })
     }
+
+    async fn read<R: Read>(&self, read: R) -> Result<R::Answer, StoreError> {
+        let readers = match self.lane {
+            Lane::Outside => &self.threads.readers,
+            Lane::Owners => &self.threads.owner_readers,
+        };
+        readers.read(read).await
+    }
+
+    async fn write<W: Write>(&self, write: W) -> Result<W::Answer, StoreError> {
+        self.threads.writer.write(write).await
+    }
 }
 
 #[async_trait]
 impl Store for SqliteStore {
+    fn for_owners(&self) -> Arc<dyn Store> {
+        Arc::new(Self {
+            lane: Lane::Owners,
+            threads: Arc::clone(&self.threads),
+        })
+    }
+
     async fn open_layout(&self, partitions: u16) -> Result<LayoutEpoch, StoreError> {
-        self.writer.write(fence::OpenLayout { partitions }).await
+        self.write(fence::OpenLayout { partitions }).await
     }
 
     async fn issue_incarnation(&self) -> Result<Incarnation, StoreError> {
-        self.writer.write(fence::IssueIncarnation).await
+        self.write(fence::IssueIncarnation).await
     }
 
     async fn issue_worker_id(&self) -> Result<WorkerId, StoreError> {
-        self.writer.write(fence::IssueWorkerId).await
+        self.write(fence::IssueWorkerId).await
     }
 
     async fn newest_message_id(&self) -> Result<u64, StoreError> {
-        self.readers.read(fence::NewestMessageId).await
+        self.read(fence::NewestMessageId).await
     }
 
     async fn take_partition(&self, partition: Partition) -> Result<PartitionEpoch, StoreError> {
-        self.writer.write(fence::TakePartition(partition)).await
+        self.write(fence::TakePartition(partition)).await
     }
 
     async fn commit(&self, commit: Commit) -> Result<Vec<Outcome>, StoreError> {
-        self.writer.write(commit).await
+        self.write(commit).await
     }
 
     async fn advance_cursors(
         &self,
         advances: Vec<CursorAdvance>,
     ) -> Result<Vec<Option<Seq>>, StoreError> {
-        let advances = std::sync::Arc::new(advances);
+        let advances = Arc::new(advances);
         let mut risen = vec![None; advances.len()];
         // What is in vain never comes before the one thread that writes.
         let rising = cursors::Rising(advances.clone());
-        let rising = self.readers.read(rising).await?;
+        let rising = self.read(rising).await?;
         // In pieces, so that commits need not wait for all of them.
         for piece in rising.chunks(cursors::PIECE_MAX_CURSORS) {
             let wishes = piece.iter().filter_map(|at| advances.get(*at)).cloned();
             let write = cursors::AdvanceCursors(wishes.collect());
-            let answers = self.writer.write(write).await?;
+            let answers = self.write(write).await?;
             for (at, answer) in piece.iter().zip(answers) {
                 if let Some(place) = risen.get_mut(*at) {
                     *place = answer;
@@ -154,14 +201,14 @@ impl Store for SqliteStore {
         &self,
         sent: &[(ConversationId, UserId, ClientMsgId)],
     ) -> Result<Vec<Option<Stored>>, StoreError> {
-        self.readers.read(sent::FirstAnswers(sent.to_vec())).await
+        self.read(sent::FirstAnswers(sent.to_vec())).await
     }
 
     async fn entries(
         &self,
         positions: &[(ConversationId, Seq)],
     ) -> Result<Vec<Option<StoredEntry>>, StoreError> {
-        self.readers.read(pulls::Entries(positions.to_vec())).await
+        self.read(pulls::Entries(positions.to_vec())).await
     }
 
     async fn inbox(
@@ -171,7 +218,7 @@ impl Store for SqliteStore {
         limit: PageLimit,
     ) -> Result<InboxPage, StoreError> {
         let user = user.clone();
-        self.readers.read(pulls::Inbox { user, after, limit }).await
+        self.read(pulls::Inbox { user, after, limit }).await
     }
 
     async fn conversation_log(
@@ -187,7 +234,7 @@ impl Store for SqliteStore {
             range,
             limit,
         };
-        self.readers.read(read).await
+        self.read(read).await
     }
 
     async fn heads(
@@ -201,11 +248,11 @@ impl Store for SqliteStore {
             after: after.cloned(),
             limit,
         };
-        self.readers.read(read).await
+        self.read(read).await
     }
 
     async fn group_counts(&self, users: &[UserId]) -> Result<Vec<usize>, StoreError> {
-        self.readers.read(lists::GroupCounts(users.to_vec())).await
+        self.read(lists::GroupCounts(users.to_vec())).await
     }
 
     async fn conversations(
@@ -219,7 +266,7 @@ impl Store for SqliteStore {
             cursor,
             limit,
         };
-        self.readers.read(read).await
+        self.read(read).await
     }
 
     async fn conversation_members(
@@ -227,20 +274,20 @@ impl Store for SqliteStore {
         conversations: &[ConversationId],
     ) -> Result<Vec<Option<Conversation>>, StoreError> {
         let read = lists::Members(conversations.to_vec());
-        self.readers.read(read).await
+        self.read(read).await
     }
 
     async fn create_user(&self, user: NewUser) -> Result<(), StoreError> {
-        self.writer.write(users::CreateUser(user)).await
+        self.write(users::CreateUser(user)).await
     }
 
     async fn users(&self, ids: &[UserId]) -> Result<Vec<Option<User>>, StoreError> {
-        self.readers.read(users::Users(ids.to_vec())).await
+        self.read(users::Users(ids.to_vec())).await
     }
 
     async fn set_status(&self, user: &UserId, status: UserStatus) -> Result<bool, StoreError> {
         let user = user.clone();
-        self.writer.write(users::SetStatus { user, status }).await
+        self.write(users::SetStatus { user, status }).await
     }
 
     async fn revoke_tokens(
@@ -252,7 +299,7 @@ impl Store for SqliteStore {
             user: user.clone(),
             new_password_hash,
         };
-        self.writer.write(write).await
+        self.write(write).await
     }
 
     async fn set_block(
@@ -266,18 +313,18 @@ impl Store for SqliteStore {
             blocked: blocked.clone(),
             on,
         };
-        self.writer.write(write).await
+        self.write(write).await
     }
 
     async fn blocks(&self, pairs: &[(UserId, UserId)]) -> Result<Vec<bool>, StoreError> {
-        self.readers.read(users::Blocks(pairs.to_vec())).await
+        self.read(users::Blocks(pairs.to_vec())).await
     }
 
     async fn open_sessions(
         &self,
         openings: Vec<SessionOpening>,
     ) -> Result<Vec<SessionOutcome>, StoreError> {
-        self.writer.write(sessions::OpenSessions(openings)).await
+        self.write(sessions::OpenSessions(openings)).await
     }
 
     async fn forget_device(&self, user: &UserId, device: &DeviceId) -> Result<(), StoreError> {
@@ -285,7 +332,7 @@ impl Store for SqliteStore {
             user: user.clone(),
             device: device.clone(),
         };
-        self.writer.write(write).await
+        self.write(write).await
     }
 }
 
@@ -305,5 +352,119 @@ impl From<rusqlite::Error> for StoreError {
             }
             _ => StoreError::Damaged(error.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, time::Duration};
+
+    use rusqlite::Connection;
+    use sluice_protocol::{MessageId, packet::ContentType};
+
+    use super::*;
+    use crate::{Content, NewEntry};
+
+    /// A read that says when it has begun and ends when its test does.
+    struct Endless {
+        begun: mpsc::SyncSender<()>,
+        end: parking_lot::Mutex<mpsc::Receiver<()>>,
+    }
+
+    impl Read for Endless {
+        type Answer = ();
+
+        fn read(&self, _: &Connection) -> Result<(), StoreError> {
+            let _ = self.begun.send(());
+            let _ = self.end.lock().recv();
+            Ok(())
+        }
+    }
+
+    fn user(name: &str) -> UserId {
+        UserId::parse(name).unwrap()
+    }
+
+    async fn add_user(store: &SqliteStore, name: &str) {
+        let new = NewUser {
+            id: user(name),
+            username: name.to_owned(),
+            password_hash: String::new(),
+            created_ms: 1,
+        };
+        store.create_user(new).await.unwrap();
+    }
+
+    fn hello(conversation: &ConversationId) -> NewEntry {
+        NewEntry {
+            conversation: conversation.clone(),
+            sender: user("ann"),
+            client_msg_id: ClientMsgId::new(1, [7; 10]),
+            predecessor: None,
+            message_id: MessageId(1),
+            server_time_ms: 1,
+            content: Content::Message {
+                content_type: ContentType::Text,
+                body: "hello".into(),
+            },
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn outside_reads_stand_in_no_owners_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = SqliteConfig::default();
+        let store = Arc::new(SqliteStore::open(folder.path(), &config).unwrap());
+        add_user(&store, "ann").await;
+        add_user(&store, "ben").await;
+
+        // Every outside reader is busy, and stays so.
+        let (begun, begins) = mpsc::sync_channel(config.reader_threads);
+        let mut ends = Vec::new();
+        for _ in 0..config.reader_threads {
+            let (end, ended) = mpsc::sync_channel(1);
+            ends.push(end);
+            let endless = Endless {
+                begun: begun.clone(),
+                end: parking_lot::Mutex::new(ended),
+            };
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { store.read(endless).await });
+        }
+        for _ in 0..config.reader_threads {
+            begins.recv_timeout(Duration::from_secs(60)).unwrap();
+        }
+        let outside = Arc::clone(&store);
+        let outside = tokio::spawn(async move { outside.users(&[user("ann")]).await });
+
+        let owners = store.for_owners();
+        let all_an_owner_does = async {
+            let partition = Partition(0);
+            let epoch = owners.take_partition(partition).await?;
+            let (ann, ben) = (user("ann"), user("ben"));
+            let id = ConversationId::private(&ann, &ben).unwrap();
+            assert_eq!(owners.users(std::slice::from_ref(&ann)).await?.len(), 1);
+            assert_eq!(owners.blocks(&[(ben, ann.clone())]).await?, [false]);
+            let entry = hello(&id);
+            let key = (id.clone(), ann.clone(), entry.client_msg_id);
+            let commit = Commit {
+                partition,
+                epoch,
+                entries: vec![entry],
+            };
+            owners.commit(commit).await?;
+            assert!(owners.first_answers(&[key]).await?[0].is_some());
+            assert!(owners.entries(&[(id.clone(), Seq(1))]).await?[0].is_some());
+            assert!(owners.conversation_members(&[id]).await?[0].is_some());
+            assert_eq!(owners.group_counts(&[ann]).await?, [0]);
+            Ok::<_, StoreError>(())
+        };
+        let done = tokio::time::timeout(Duration::from_secs(60), all_an_owner_does).await;
+        done.expect("the outside readers hold the owner up")
+            .unwrap();
+
+        assert!(!outside.is_finished(), "the outside readers are busy");
+        drop(ends);
+        assert!(outside.await.unwrap().unwrap()[0].is_some());
     }
 }

@@ -1,6 +1,7 @@
 //! Threads that read, apart from the writer.
 //!
-//! Each has a read-only connection and answers one request at a time, inside
+//! There are two lanes of them, each with its queue: the owners' reads never
+//! wait behind those from outside. Each thread has a read-only connection and answers one request at a time, inside
 //! one snapshot. A snapshot is taken when the request is picked up, so a read
 //! that begins after a write was acknowledged sees it.
 
@@ -41,7 +42,9 @@ struct Pending<R: Read> {
 // === impl Readers ===
 
 impl Readers {
+    /// `lane` names them to the metrics.
     pub(super) fn start(
+        lane: &'static str,
         connections: Vec<Connection>,
         queue_max_requests: usize,
     ) -> Result<Self, StoreError> {
@@ -53,8 +56,8 @@ impl Readers {
         for connection in connections {
             let waiting = waiting.clone();
             let thread = thread::Builder::new()
-                .name("store-reader".to_owned())
-                .spawn(move || answer_all(&connection, &waiting))
+                .name(format!("store-{lane}"))
+                .spawn(move || answer_all(lane, &connection, &waiting))
                 .map_err(|error| StoreError::Unavailable(format!("no reader thread: {error}")))?;
             readers.threads.push(thread);
         }
@@ -88,9 +91,10 @@ impl Drop for Readers {
     }
 }
 
-fn answer_all(connection: &Connection, requests: &Receiver<Box<dyn Request>>) {
+fn answer_all(lane: &'static str, connection: &Connection, requests: &Receiver<Box<dyn Request>>) {
     while let Ok(request) = requests.recv() {
-        metrics::gauge!("sluice_store_read_queue_requests").set(requests.len() as f64);
+        metrics::gauge!("sluice_store_read_queue_requests", "lane" => lane)
+            .set(requests.len() as f64);
         request.answer(connection);
     }
 }

@@ -265,3 +265,65 @@ async fn what_was_acked_survives_the_death_of_the_server() {
     }
     check_inboxes(&*connected(&config).await, &acked).await;
 }
+
+#[tokio::test]
+async fn outside_reads_stand_in_no_owners_way() {
+    let config = MysqlConfig {
+        connections_max: 2,
+        ..MysqlConfig::single(fresh_database().await)
+    };
+    let store = connected(&config).await;
+    add_users(&store).await;
+    let owners = store.for_owners();
+    let epoch = owners.take_partition(PARTITION).await.unwrap();
+    let id = pair("ann", "ben");
+    let commit = |words| Commit {
+        partition: PARTITION,
+        epoch,
+        entries: vec![say(&id, "ann", words)],
+    };
+    owners.commit(commit("before")).await.unwrap();
+
+    // Lists wait for this lock, each with one of the outside connections.
+    let mut sql = sqlx::MySqlConnection::connect(&config.servers[0].url)
+        .await
+        .unwrap();
+    sqlx::raw_sql("LOCK TABLES user_conversation_list WRITE")
+        .execute(&mut sql)
+        .await
+        .unwrap();
+    let lists: Vec<_> = (0..2)
+        .map(|_| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { store.conversations(&user("ann"), None, 1).await })
+        })
+        .collect();
+    let waiting = "SELECT COUNT(*) FROM information_schema.processlist
+        WHERE db = DATABASE() AND info LIKE '%FROM user_conversation_list%' AND id <> CONNECTION_ID()";
+    while sqlx::query_scalar::<_, i64>(waiting)
+        .fetch_one(&mut sql)
+        .await
+        .unwrap()
+        < 2
+    {
+        tokio::task::yield_now().await;
+    }
+    let outside = Arc::clone(&store);
+    let outside = tokio::spawn(async move { outside.users(&[user("ann")]).await });
+
+    let pairs = [(user("ben"), user("ann"))];
+    assert_eq!(owners.blocks(&pairs).await.unwrap(), [false]);
+    assert!(owners.users(&[user("ann")]).await.unwrap()[0].is_some());
+    let outcomes = owners.commit(commit("meanwhile")).await.unwrap();
+    assert_eq!(stored(&outcomes[0]).seq, Seq(2));
+    assert!(!outside.is_finished(), "the outside connections are taken");
+
+    sqlx::raw_sql("UNLOCK TABLES")
+        .execute(&mut sql)
+        .await
+        .unwrap();
+    for list in lists {
+        assert_eq!(list.await.unwrap().unwrap().len(), 1);
+    }
+    outside.await.unwrap().unwrap();
+}
