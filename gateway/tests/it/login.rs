@@ -25,6 +25,7 @@ async fn a_token_opens_a_session_and_leaving_unbinds_it() {
     let mut client = rig.connect().await;
     let ack = client.login("alice", "phone").await;
     assert_eq!((ack.user_id.as_str(), ack.send_window), ("alice", 64));
+    assert_eq!((ack.packets_per_s, ack.packets_burst), (1_000, 4_000));
     assert_eq!(ack.connection_id.len(), 16);
     assert_eq!(ack.resume_token.as_ref(), b"resume");
     assert_eq!(rig.services.routes("alice").await.len(), 1);
