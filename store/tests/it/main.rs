@@ -10,6 +10,7 @@ mod kit;
 mod message;
 mod migrate;
 mod model;
+mod placement;
 mod pull;
 mod servers;
 mod session;
