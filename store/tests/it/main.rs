@@ -12,6 +12,7 @@ mod migrate;
 mod model;
 mod placement;
 mod pull;
+mod retries;
 mod servers;
 mod session;
 mod suite;
