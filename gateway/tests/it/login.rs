@@ -133,6 +133,24 @@ async fn a_recorded_connect_is_useless() {
 }
 
 #[tokio::test]
+async fn unproven_connects_take_no_room_among_the_nonces() {
+    let mut config = config();
+    config.limits.replay_entries_max = 1;
+    let rig = Rig::start_with(config).await;
+    for n in 0..5 {
+        let resuming = Connect {
+            token: String::new(),
+            resume_token: vec![n; 32].into(),
+            ..connect("mallory", "phone")
+        };
+        let mut client = rig.connect().await;
+        client.send(1, Body::Connect(resuming)).await;
+        client.answer(1).await;
+    }
+    rig.login("alice").await;
+}
+
+#[tokio::test]
 async fn nothing_goes_before_login() {
     let rig = Rig::start().await;
     let bodies = [
