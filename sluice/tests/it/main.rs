@@ -17,3 +17,4 @@ mod restarts;
 mod same_device;
 mod server;
 mod slow_http;
+mod stops;
