@@ -11,6 +11,7 @@ mod dead_letters;
 mod demo;
 mod hostile_link;
 mod oracle;
+mod python_backend;
 mod readme;
 mod rejoin;
 mod restarts;
