@@ -103,6 +103,19 @@ pub enum BusError {
     Closed(String),
 }
 
+impl BusError {
+    /// Whether a reader that answered this gives nothing any more, so that the
+    /// stream has to be owned or joined anew. After any other error it is best
+    /// kept: while the engine is away a lease can't be given back, and who drops
+    /// the reader waits for that lease to end.
+    pub fn ends_reader(&self) -> bool {
+        matches!(
+            self,
+            Self::LeaseLost(_) | Self::Closed(_) | Self::Gone(_) | Self::Taken(_)
+        )
+    }
+}
+
 /// Entries in one append, at most: a longer script would stall a remote engine.
 pub const BATCH_MAX_ENTRIES: usize = 256;
 /// Bytes in one append, at most; a single entry of any size allowed by the

@@ -73,7 +73,7 @@ impl Downlink {
             let Err(error) = outcome else { continue };
             tracing::warn!(%error, "reading the down stream failed");
             tokio::time::sleep(RETRY).await;
-            if let BusError::LeaseLost(_) | BusError::Closed(_) | BusError::Gone(_) = error {
+            if error.ends_reader() {
                 // Its lease must be free before it can be had again.
                 drop(reader);
                 reader = self.own_again().await;

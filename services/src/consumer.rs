@@ -61,11 +61,20 @@ pub(crate) async fn consume<W: Work>(
 ) {
     let name = node.name(W::ROLE);
     let mut backoff = Backoff::default();
+    let mut kept: Option<Box<dyn sluice_bus::Reader>> = None;
     loop {
+        let joined = async {
+            match kept.take() {
+                Some(reader) => Ok(reader),
+                None => node.bus.join(&stream, &name).await,
+            }
+        };
         let failed = tokio::select! {
-            joined = node.bus.join(&stream, &name) => match joined {
+            joined = joined => match joined {
                 Ok(mut reader) => {
-                    read_on(&node, work.as_ref(), reader.as_mut(), &shutdown, &mut backoff).await
+                    let read = read_on(&node, work.as_ref(), reader.as_mut(), &shutdown, &mut backoff).await;
+                    kept = Some(reader);
+                    read
                 }
                 Err(error) => Err(error.into()),
             },
@@ -75,6 +84,8 @@ pub(crate) async fn consume<W: Work>(
         metrics::counter!("sluice_work_failures_total", "role" => W::ROLE, "why" => error.label())
             .increment(1);
         tracing::warn!(%stream, %error, "starting over");
+        // Left without a word, its entries would lie there until it counts as dead.
+        kept = kept.filter(|_| error.spares_reader());
         if !backoff.wait(&shutdown).await {
             return;
         }

@@ -13,6 +13,11 @@ pub(crate) enum WorkError {
 }
 
 impl WorkError {
+    /// Whether the reader, kept, will hand the batch out again.
+    pub(crate) fn spares_reader(&self) -> bool {
+        matches!(self, WorkError::Bus(error) if !error.ends_reader())
+    }
+
     /// A bounded label for metrics.
     pub(crate) fn label(&self) -> &'static str {
         match self {

@@ -222,7 +222,7 @@ async fn listen_for_ever(node: &Node, calls: &Calls, mut reader: Box<dyn Reader>
         let Err(error) = take_answers(calls, reader.as_mut(), &mut backoff).await;
         tracing::warn!(%error, "no answers of the owners can be read");
         tokio::time::sleep(backoff.next()).await;
-        if let BusError::LeaseLost(_) | BusError::Closed(_) | BusError::Gone(_) = error {
+        if error.ends_reader() {
             // While this reader is there it keeps the lease from the next.
             drop(reader);
             reader = own_again(node, calls.incarnation, &mut backoff).await;

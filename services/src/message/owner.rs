@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use sluice_bus::Stream;
-use sluice_protocol::Partition;
+use sluice_bus::{Reader, Stream};
+use sluice_protocol::{Partition, PartitionEpoch};
 use sluice_store::StoreError;
 use tokio_util::sync::CancellationToken;
 
@@ -21,13 +21,19 @@ struct Caution {
     one_by_one: usize,
 }
 
+impl Caution {
+    fn note(&self, partition: Partition, error: &WorkError) {
+        metrics::counter!("sluice_work_failures_total", "role" => "message", "why" => error.label())
+            .increment(1);
+        tracing::warn!(%partition, %error, "the partition's owner starts over");
+    }
+}
+
 /// Owns the partition whenever it can, until shutdown; a batch begun is finished.
 pub(crate) async fn own(node: Arc<Node>, partition: Partition, shutdown: CancellationToken) {
     let mut caution = Caution::default();
     while let Err(error) = serve(&node, partition, &mut caution, &shutdown).await {
-        metrics::counter!("sluice_work_failures_total", "role" => "message", "why" => error.label())
-            .increment(1);
-        tracing::warn!(%partition, %error, "the partition's owner starts over");
+        caution.note(partition, &error);
         caution.one_by_one = match error {
             WorkError::Store(StoreError::Damaged(_)) => node.config.message_batch_max_entries,
             _ => 0,
@@ -54,6 +60,29 @@ async fn serve(
     // After the lease, so that of two owners the one with the stream has the
     // newer epoch and the other's commits fail.
     let epoch = node.owners_store.take_partition(partition).await?;
+    loop {
+        let worked = work_on(node, partition, epoch, reader.as_mut(), caution, shutdown).await;
+        let Err(error) = worked else { return Ok(()) };
+        if !error.spares_reader() {
+            return Err(error);
+        }
+        // The lease may well be ours still, and who drops it now can't give it back.
+        caution.note(partition, &error);
+        if !caution.backoff.wait(shutdown).await {
+            return Ok(());
+        }
+    }
+}
+
+/// Batch after batch until shutdown, or until something goes wrong.
+async fn work_on(
+    node: &Arc<Node>,
+    partition: Partition,
+    epoch: PartitionEpoch,
+    reader: &mut dyn Reader,
+    caution: &mut Caution,
+    shutdown: &CancellationToken,
+) -> Result<(), WorkError> {
     let mut desk = Desk::new(node.clone(), partition, epoch);
     loop {
         let one_by_one = caution.one_by_one > 0;

@@ -7,7 +7,6 @@ mod faults;
 mod groups;
 mod http;
 mod private;
-mod pulls;
 mod recall;
 mod receipts;
 mod sessions;
