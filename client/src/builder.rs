@@ -23,7 +23,7 @@ const EVENTS_MAX: usize = 32;
 pub struct Builder {
     user: UserId,
     device: DeviceId,
-    endpoint: Endpoint,
+    endpoints: Vec<Endpoint>,
     transport: Transport,
     token: Option<TokenSource>,
     state: LocalState,
@@ -37,7 +37,7 @@ impl Builder {
         Self {
             user,
             device,
-            endpoint: Endpoint::default(),
+            endpoints: Vec::new(),
             transport: Transport::default(),
             token: None,
             state: LocalState::memory(),
@@ -46,8 +46,16 @@ impl Builder {
     }
 
     /// Where the server is.
-    pub fn server(mut self, endpoint: Endpoint) -> Self {
-        self.endpoint = endpoint;
+    pub fn server(self, endpoint: Endpoint) -> Self {
+        self.servers(vec![endpoint])
+    }
+
+    /// Where the gateways of a cluster are, when there is no balancer before
+    /// them. The client goes to the first, and to the next one in turn whenever
+    /// a connection fails or ends. So that not all go to one, give each client
+    /// an order of its own.
+    pub fn servers(mut self, endpoints: Vec<Endpoint>) -> Self {
+        self.endpoints = endpoints;
         self
     }
 
@@ -88,7 +96,9 @@ impl Builder {
     /// See [`StartError`].
     pub fn start(self) -> Result<(Client, EventStream), StartError> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
-        if self.endpoint.route(self.transport, 0).is_none() {
+        let mut endpoints = self.endpoints;
+        endpoints.retain(|endpoint| endpoint.route(self.transport, 0).is_some());
+        if endpoints.is_empty() {
             return Err(StartError::NoAddress);
         }
         let token = self.token.ok_or(StartError::NoToken)?;
@@ -115,7 +125,7 @@ impl Builder {
         let driver = Driver::new(crate::driver::Parts {
             session,
             state: self.state,
-            endpoint: self.endpoint,
+            endpoints,
             transport: self.transport,
             token,
             connect_timeout,

@@ -39,7 +39,7 @@ const TURN_MAX: usize = 64;
 pub(crate) struct Parts {
     pub(crate) session: Session,
     pub(crate) state: LocalState,
-    pub(crate) endpoint: Endpoint,
+    pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) transport: Transport,
     pub(crate) token: TokenSource,
     pub(crate) connect_timeout: Duration,
@@ -58,6 +58,8 @@ pub(crate) struct Driver {
     parts: Parts,
     clock: Clock,
     link: Option<Link>,
+    /// Connections tried so far; each goes to the next of the endpoints.
+    tries: usize,
     connecting: Pending<Connected>,
     refreshing: Pending<Refreshed>,
     /// Who waits for a send to be settled.
@@ -124,6 +126,7 @@ impl Driver {
             parts,
             clock: Clock::start(),
             link: None,
+            tries: 0,
             connecting: None,
             refreshing: None,
             sends: HashMap::new(),
@@ -216,10 +219,11 @@ impl Driver {
 
     fn connect(&mut self) {
         let parts = &mut self.parts;
-        let attempt = parts.session.failures();
+        let round = parts.session.failures() / u32::try_from(parts.endpoints.len()).unwrap_or(1);
+        let endpoint = parts.endpoints.iter().cycle().nth(self.tries).cloned();
+        self.tries = (self.tries + 1) % parts.endpoints.len().max(1);
         let wants_token = parts.session.connecting();
         let token = parts.token.clone();
-        let endpoint = parts.endpoint.clone();
         let transport = parts.transport;
         let timeout = parts.connect_timeout;
         self.connecting = Some(Box::pin(async move {
@@ -230,7 +234,7 @@ impl Driver {
                 None
             };
             let failed = |why: String| DisconnectReason::ConnectFailed(why);
-            let route = endpoint.route(transport, attempt);
+            let route = endpoint.as_ref().and_then(|it| it.route(transport, round));
             let route = route.ok_or_else(|| failed("no address".to_owned()))?;
             let link = Link::connect(route, timeout).await;
             Ok((link.map_err(|error| failed(error.to_string()))?, token))

@@ -18,7 +18,7 @@ pub enum Transport {
     Tcp,
     /// Binary frames over WebSocket.
     WebSocket,
-    /// TCP first; after a failed try the other one, in turn.
+    /// TCP first; after a failed try (of each endpoint) the other one, in turn.
     #[default]
     Auto,
 }
