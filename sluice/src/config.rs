@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sluice_protocol::limits::PARTITIONS_DEFAULT;
 
 use crate::environment;
@@ -79,6 +79,20 @@ pub struct Endpoints {
     pub tcp: String,
     /// Likewise for WebSocket clients.
     pub ws: String,
+    /// Each gateway's own addresses, for clients that choose among them.
+    pub gateways: Vec<GatewayEndpoint>,
+}
+
+/// Where clients of one gateway connect.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GatewayEndpoint {
+    /// `host:port` for TCP clients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<String>,
+    /// Likewise for WebSocket clients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ws: Option<String>,
 }
 
 /// What must survive, and where.

@@ -3,8 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Context;
+use rand::seq::SliceRandom as _;
 use serde::Deserialize;
 use sluice_client::Endpoint;
+
+use crate::config::GatewayEndpoint;
 
 /// Where a server can be reached: `serve`'s first line, and `GET /endpoints`.
 #[derive(Debug, Clone, Deserialize)]
@@ -18,6 +21,9 @@ pub struct Addresses {
     pub tcp: Option<String>,
     /// WebSocket clients.
     pub ws: Option<String>,
+    /// The gateways one by one, where a client may choose.
+    #[serde(default)]
+    pub gateways: Vec<GatewayEndpoint>,
 }
 
 // === impl Addresses ===
@@ -65,22 +71,35 @@ impl Addresses {
             admin: None,
             tcp: self.tcp.map(named),
             ws: self.ws.map(named),
+            gateways: self.gateways,
         }
     }
 
-    /// Where clients connect.
+    /// Where clients connect if there is but one place.
     pub fn endpoint(&self) -> anyhow::Result<Endpoint> {
-        let tcp = self
-            .tcp
-            .as_ref()
-            .map(|tcp| tcp.parse())
-            .transpose()
-            .context("tcp address")?;
-        Ok(Endpoint {
-            tcp,
-            ws: self.ws.as_ref().map(|ws| format!("ws://{ws}/")),
-        })
+        endpoint(self.tcp.as_deref(), self.ws.as_deref())
     }
+
+    /// Where a client connects: the gateways in an order of its own, or the one
+    /// place there is.
+    pub fn endpoints(&self) -> anyhow::Result<Vec<Endpoint>> {
+        if self.gateways.is_empty() {
+            return Ok(vec![self.endpoint()?]);
+        }
+        let gateways = self.gateways.iter();
+        let mut all: Vec<_> = gateways
+            .map(|it| endpoint(it.tcp.as_deref(), it.ws.as_deref()))
+            .collect::<anyhow::Result<_>>()?;
+        all.shuffle(&mut rand::rng());
+        Ok(all)
+    }
+}
+
+fn endpoint(tcp: Option<&str>, ws: Option<&str>) -> anyhow::Result<Endpoint> {
+    Ok(Endpoint {
+        tcp: tcp.map(str::parse).transpose().context("tcp address")?,
+        ws: ws.map(|ws| format!("ws://{ws}/")),
+    })
 }
 
 #[cfg(test)]
@@ -94,6 +113,7 @@ mod tests {
             admin: None,
             tcp: Some(tcp.to_owned()),
             ws: None,
+            gateways: Vec::new(),
         };
         let ip = IpAddr::from([10, 0, 0, 9]);
         let seen = |tcp| listening(tcp).seen_from(ip, "chat.example:1").tcp;

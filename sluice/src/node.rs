@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::Admin,
-    config::{Config, Endpoints},
+    config::{Config, Endpoints, GatewayEndpoint},
     engines, http,
     token_keys::{self, Absent},
 };
@@ -67,6 +67,8 @@ struct EndpointsAnswer {
     tcp: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ws: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    gateways: Vec<GatewayEndpoint>,
 }
 
 /// What gateway and services are built on.
@@ -287,6 +289,7 @@ impl EndpointsAnswer {
             http,
             tcp: told_or_bound(&told.tcp, bound.tcp),
             ws: told_or_bound(&told.ws, bound.ws),
+            gateways: told.gateways.clone(),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use sluice_client::{
     ApiError, Client, DeviceId, Endpoint, EventStream, HttpApi, LocalState, Platform, Transport,
     UserId,
@@ -11,7 +11,7 @@ use sluice_client::{
 use tokio_util::sync::CancellationToken;
 
 use super::{password, state_dir, token_file::TokenFile, tokens::Tokens, trouble::reason};
-use crate::{cli::Stopped, endpoints::Addresses};
+use crate::endpoints::Addresses;
 
 /// Who talks to which server.
 #[derive(Debug, clap::Args)]
@@ -84,7 +84,7 @@ impl AccountArgs {
         let opened = self.open_uninterrupted(command, state, shutdown.clone());
         tokio::select! {
             opened = opened => opened,
-            () = shutdown.cancelled() => Err(Stopped("the login").into()),
+            () = shutdown.cancelled() => bail!("stopped before the login"),
         }
     }
 
@@ -94,7 +94,7 @@ impl AccountArgs {
         state: StateDefault,
         shutdown: CancellationToken,
     ) -> anyhow::Result<Account> {
-        let endpoint = self.find_server().await?;
+        let endpoints = self.find_server().await?;
         let api = HttpApi::new(&self.server).map_err(|error| anyhow!("--server: {error}"))?;
         let password = password::read(&self.user, self.register, shutdown).await?;
         if self.register {
@@ -125,7 +125,7 @@ impl AccountArgs {
             None => LocalState::memory(),
         };
         let (client, events) = Client::builder(self.user.clone(), device.clone())
-            .server(endpoint)
+            .servers(endpoints)
             .transport(self.transport)
             .token(tokens.source())
             .state(state)
@@ -143,7 +143,7 @@ impl AccountArgs {
         })
     }
 
-    async fn find_server(&self) -> anyhow::Result<Endpoint> {
+    async fn find_server(&self) -> anyhow::Result<Vec<Endpoint>> {
         let addresses = Addresses::of(&self.server).await.with_context(|| {
             format!(
                 "cannot find the server at {}; is it running? `sluice serve` starts one here, \
@@ -152,7 +152,7 @@ impl AccountArgs {
             )
         })?;
         addresses
-            .endpoint()
+            .endpoints()
             .with_context(|| format!("what {} says of itself", self.server))
     }
 

@@ -1,5 +1,5 @@
-//! Kills processes of a cluster under load, starts them again, and measures for
-//! how long nothing moved.
+//! Kills processes of a cluster under load, starts them again, or pauses them, and
+//! measures for how long nothing moved.
 
 use std::{
     collections::BTreeMap,
@@ -9,7 +9,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rand::{Rng as _, RngExt as _, SeedableRng, rngs::StdRng, seq::IndexedRandom as _};
+use rand::{RngExt as _, SeedableRng, rngs::StdRng, seq::IndexedRandom as _};
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -19,15 +19,24 @@ use super::{
     replay::Load,
 };
 
-/// `kill=gateway,redis every=5s for=120s`.
+/// `kill=gateway,redis pause=service every=5s for=120s`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChaosPlan {
-    /// What is killed.
-    pub kinds: Vec<Kind>,
-    /// From one kill to the next.
+    /// What is done, one of these at a time.
+    pub blows: Vec<Blow>,
+    /// From one blow to the next, unless what was hit takes longer to be back.
     pub every: Duration,
     /// How long it goes on; strands begin within this span.
     pub span: Duration,
+}
+
+/// What befalls a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blow {
+    /// It is killed, and started again.
+    Kill(Kind),
+    /// It is stopped where it stands for longer than its leases last, and goes on.
+    Pause(Kind),
 }
 
 /// What came of it.
@@ -35,9 +44,12 @@ pub struct ChaosPlan {
 pub struct ChaosFigures {
     /// Processes killed.
     pub kills: u64,
+    /// Processes paused.
+    pub pauses: u64,
     /// Longest time in which no message was acked or arrived.
     pub stall_max_ms: f64,
-    /// The same by what was killed last before its end, as `stall_max_ms_{kind}`.
+    /// The same by what was hit last before its end: `stall_max_ms_{kind}` when
+    /// it was killed, `stall_max_ms_paused_{kind}` when it was paused.
     #[serde(flatten)]
     pub by_kind: BTreeMap<String, f64>,
 }
@@ -48,12 +60,14 @@ struct StallClock {
     figures: ChaosFigures,
     counts: Counts,
     moved: Instant,
-    last_kill: Option<Kind>,
+    last: Option<Blow>,
 }
 
 const GLANCE: Duration = Duration::from_millis(20);
 /// A killed process stays down for so long, at random.
 const DOWN_MS: std::ops::Range<u64> = 100..1_500;
+/// A paused one stands still for so long: past the leases of five seconds.
+const PAUSED_MS: std::ops::Range<u64> = 6_000..9_000;
 
 // === impl ChaosPlan ===
 
@@ -62,19 +76,33 @@ impl FromStr for ChaosPlan {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let mut plan = ChaosPlan {
-            kinds: Kind::ALL.to_vec(),
+            blows: Vec::new(),
             every: Duration::from_secs(5),
             span: Duration::from_secs(60),
         };
         for part in text.split_whitespace() {
             match part.split_once('=') {
                 Some(("kill", kinds)) => {
-                    plan.kinds = kinds.split(',').map(kind).collect::<Result<_, _>>()?;
+                    for name in kinds.split(',') {
+                        plan.blows.push(Blow::Kill(kind(name)?));
+                    }
+                }
+                Some(("pause", kinds)) => {
+                    for name in kinds.split(',') {
+                        plan.blows.push(Blow::Pause(kind(name)?));
+                    }
                 }
                 Some(("every", span)) => plan.every = seconds(span)?,
                 Some(("for", span)) => plan.span = seconds(span)?,
-                _ => return Err(format!("{part:?}: chaos is kill=KINDS every=5s for=120s")),
+                _ => {
+                    return Err(format!(
+                        "{part:?}: chaos is kill=KINDS pause=KINDS every=5s for=120s"
+                    ));
+                }
             }
+        }
+        if plan.blows.is_empty() {
+            plan.blows = Kind::ALL.map(Blow::Kill).to_vec();
         }
         Ok(plan)
     }
@@ -82,7 +110,7 @@ impl FromStr for ChaosPlan {
 
 fn kind(name: &str) -> Result<Kind, String> {
     let found = Kind::ALL.into_iter().find(|kind| kind.name() == name);
-    found.ok_or_else(|| format!("{name:?}: gateway, service, redis or mariadb can be killed"))
+    found.ok_or_else(|| format!("{name:?}: there are gateway, service, redis and mariadb"))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -93,8 +121,8 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Kills and restarts until the span is over or the load is; all processes run
-/// when it returns.
+/// Strikes until the span is over or the load is; all processes run when it
+/// returns.
 pub async fn run(
     plan: &ChaosPlan,
     cluster: &mut Cluster,
@@ -112,13 +140,13 @@ pub async fn run(
         }
     };
     let mut ended = load.clone();
-    let killing = kill_on(plan, cluster, &clock, &mut ended, seed);
-    let (killed, ()) = tokio::join!(killing, watching);
-    killed?;
+    let striking = strike_on(plan, cluster, &clock, &mut ended, seed);
+    let (struck, ()) = tokio::join!(striking, watching);
+    struck?;
     Ok(clock.into_inner().figures)
 }
 
-async fn kill_on(
+async fn strike_on(
     plan: &ChaosPlan,
     cluster: &mut Cluster,
     clock: &Mutex<StallClock>,
@@ -126,25 +154,54 @@ async fn kill_on(
     seed: u64,
 ) -> anyhow::Result<()> {
     let mut random = StdRng::seed_from_u64(seed);
+    let mut next = Instant::now() + plan.every;
     let end = Instant::now() + plan.span;
-    while Instant::now() + plan.every < end {
+    while next < end {
         let over = load.wait_for(|load| *load == Load::Over);
-        if tokio::time::timeout(plan.every, over).await.is_ok() {
+        if tokio::time::timeout_at(next.into(), over).await.is_ok() {
             break;
         }
-        let Some(kind) = plan.kinds.choose(&mut random).copied() else {
+        let Some(blow) = plan.blows.choose(&mut random).copied() else {
             break;
         };
-        let count = cluster.count(kind).max(1) as u64;
-        let which = (random.next_u64() % count) as usize;
-        tracing::info!(kind = kind.name(), which, "kill");
-        clock.lock().killed(kind);
-        cluster.kill(kind, which).await?;
-        let down = Duration::from_millis(random.random_range(DOWN_MS));
-        tokio::time::sleep(down).await;
-        cluster.restart(kind, which).await?;
+        let which = random.random_range(0..cluster.count(blow.kind()).max(1));
+        tracing::info!(?blow, which, "chaos strikes");
+        clock.lock().struck(blow);
+        match blow {
+            Blow::Kill(kind) => {
+                cluster.kill(kind, which).await?;
+                let down = Duration::from_millis(random.random_range(DOWN_MS));
+                tokio::time::sleep(down).await;
+                cluster.restart(kind, which).await?;
+            }
+            Blow::Pause(kind) => {
+                cluster.pause(kind, which).await?;
+                let paused = Duration::from_millis(random.random_range(PAUSED_MS));
+                tokio::time::sleep(paused).await;
+                cluster.resume(kind, which).await?;
+            }
+        }
+        tracing::info!(?blow, which, "it is back");
+        next = (next + plan.every).max(Instant::now());
     }
     Ok(())
+}
+
+// === impl Blow ===
+
+impl Blow {
+    fn kind(self) -> Kind {
+        let (Blow::Kill(kind) | Blow::Pause(kind)) = self;
+        kind
+    }
+
+    /// Of its figure.
+    fn name(self) -> String {
+        match self {
+            Blow::Kill(kind) => format!("stall_max_ms_{}", kind.name()),
+            Blow::Pause(kind) => format!("stall_max_ms_paused_{}", kind.name()),
+        }
+    }
 }
 
 // === impl StallClock ===
@@ -155,7 +212,7 @@ impl StallClock {
             figures: ChaosFigures::default(),
             counts,
             moved: Instant::now(),
-            last_kill: None,
+            last: None,
         }
     }
 
@@ -163,9 +220,8 @@ impl StallClock {
         let now = Instant::now();
         let still_ms = now.duration_since(self.moved).as_millis() as f64;
         self.figures.stall_max_ms = self.figures.stall_max_ms.max(still_ms);
-        if let Some(kind) = self.last_kill {
-            let name = format!("stall_max_ms_{}", kind.name());
-            let longest = self.figures.by_kind.entry(name).or_default();
+        if let Some(blow) = self.last {
+            let longest = self.figures.by_kind.entry(blow.name()).or_default();
             *longest = longest.max(still_ms);
         }
         if (counts.acked, counts.arrived) != (self.counts.acked, self.counts.arrived) {
@@ -174,9 +230,12 @@ impl StallClock {
         }
     }
 
-    fn killed(&mut self, kind: Kind) {
-        self.figures.kills += 1;
-        self.last_kill = Some(kind);
+    fn struck(&mut self, blow: Blow) {
+        match blow {
+            Blow::Kill(_) => self.figures.kills += 1,
+            Blow::Pause(_) => self.figures.pauses += 1,
+        }
+        self.last = Some(blow);
     }
 }
 
@@ -186,9 +245,15 @@ mod tests {
 
     #[test]
     fn plans_are_read() {
-        let plan: ChaosPlan = "kill=gateway,mariadb every=2s for=30s".parse().unwrap();
+        let plan: ChaosPlan = "kill=gateway,mariadb pause=service every=2s for=30s"
+            .parse()
+            .unwrap();
         let expected = ChaosPlan {
-            kinds: vec![Kind::Gateway, Kind::MariaDb],
+            blows: vec![
+                Blow::Kill(Kind::Gateway),
+                Blow::Kill(Kind::MariaDb),
+                Blow::Pause(Kind::Service),
+            ],
             every: Duration::from_secs(2),
             span: Duration::from_secs(30),
         };

@@ -4,11 +4,13 @@
 use std::{
     path::{Path, PathBuf},
     str::FromStr,
+    sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
 use sluice_client::Endpoint;
-use sluice_engines::{MariaDb, Redis, RedisCluster};
+use sluice_engines::{GuardedFolder, MariaDb, Redis, RedisCluster};
 use tokio::process::Command;
 
 use crate::{
@@ -51,7 +53,7 @@ pub struct Cluster {
     services: Vec<Member>,
     redis: Vec<Redis>,
     mariadb: Vec<MariaDb>,
-    _folder: tempfile::TempDir,
+    folder: Arc<GuardedFolder>,
 }
 
 /// A role's process that can be started again where it was.
@@ -59,13 +61,18 @@ pub struct Cluster {
 struct Member {
     program: PathBuf,
     role: &'static str,
-    config: PathBuf,
+    /// Its own among the members.
+    name: String,
+    /// With the configuration of all; takes all along when it goes.
+    folder: Arc<GuardedFolder>,
     /// Where it listens, from its first start on.
     addresses: Addresses,
     process: Option<Process>,
 }
 
 const MEMBERS_MAX: usize = 64;
+const RESTART_TRIES: u32 = 5;
+const RESTART_PAUSE: Duration = Duration::from_millis(500);
 
 // === impl Shape ===
 
@@ -124,9 +131,7 @@ impl Kind {
 impl Cluster {
     /// Starts the engines, then the services, then the gateways.
     pub async fn start(program: &Path, shape: Shape) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix("sluice-cluster-")
-            .tempdir()?;
+        let folder = Arc::new(GuardedFolder::new("sluice-cluster-")?);
         let (redis, mode) = if shape.redis_cluster {
             (RedisCluster::start().await?.masters, "cluster")
         } else {
@@ -137,24 +142,23 @@ impl Cluster {
             mariadb.push(MariaDb::start().await?);
         }
         token_keys::open_signer(folder.path())?;
-        let config = folder.path().join("sluice.toml");
         let urls: Vec<String> = redis.iter().map(Redis::url).collect();
         let text = configuration(folder.path(), mode, &urls, &mariadb);
-        std::fs::write(&config, text)?;
+        std::fs::write(config_file(&folder), text)?;
 
         let mut cluster = Self {
             gateways: Vec::new(),
             services: Vec::new(),
             redis,
             mariadb,
-            _folder: folder,
+            folder,
         };
-        for _ in 0..shape.services {
-            let member = Member::start(program, "service", &config).await?;
+        for number in 0..shape.services {
+            let member = Member::start(program, "service", number, &cluster.folder).await?;
             cluster.services.push(member);
         }
-        for _ in 0..shape.gateways {
-            let member = Member::start(program, "gateway", &config).await?;
+        for number in 0..shape.gateways {
+            let member = Member::start(program, "gateway", number, &cluster.folder).await?;
             cluster.gateways.push(member);
         }
         Ok(cluster)
@@ -204,28 +208,58 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts one that was killed again, on its ports and data.
+    /// Starts one that was killed again, on its ports and data. What it needs may
+    /// be busy with its own restart, so a failure is tried again, a few times.
     pub async fn restart(&mut self, kind: Kind, which: usize) -> anyhow::Result<()> {
+        let mut tries_left = RESTART_TRIES;
+        loop {
+            tries_left -= 1;
+            match self.try_restart(kind, which).await {
+                Err(error) if tries_left > 0 => {
+                    tracing::warn!(kind = kind.name(), which, "not started again: {error:#}");
+                    tokio::time::sleep(RESTART_PAUSE).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_restart(&mut self, kind: Kind, which: usize) -> anyhow::Result<()> {
         let gone = "there is no such process";
         match kind {
             Kind::Gateway => {
-                self.gateways
-                    .get_mut(which)
-                    .context(gone)?
-                    .restart()
-                    .await?
+                let gateway = self.gateways.get_mut(which);
+                gateway.context(gone)?.restart().await
             }
             Kind::Service => {
-                self.services
-                    .get_mut(which)
-                    .context(gone)?
-                    .restart()
-                    .await?
+                let service = self.services.get_mut(which);
+                service.context(gone)?.restart().await
             }
-            Kind::Redis => self.redis.get_mut(which).context(gone)?.restart().await?,
-            Kind::MariaDb => self.mariadb.get_mut(which).context(gone)?.restart().await?,
+            Kind::Redis => Ok(self.redis.get_mut(which).context(gone)?.restart().await?),
+            Kind::MariaDb => Ok(self.mariadb.get_mut(which).context(gone)?.restart().await?),
         }
-        Ok(())
+    }
+
+    /// Stops one of them where it stands, its connections open.
+    pub async fn pause(&self, kind: Kind, which: usize) -> anyhow::Result<()> {
+        let gone = "there is no such process";
+        match kind {
+            Kind::Gateway => self.gateways.get(which).context(gone)?.pause().await,
+            Kind::Service => self.services.get(which).context(gone)?.pause().await,
+            Kind::Redis => Ok(self.redis.get(which).context(gone)?.pause()?),
+            Kind::MariaDb => Ok(self.mariadb.get(which).context(gone)?.pause()?),
+        }
+    }
+
+    /// Lets one that was paused go on.
+    pub async fn resume(&self, kind: Kind, which: usize) -> anyhow::Result<()> {
+        let gone = "there is no such process";
+        match kind {
+            Kind::Gateway => self.gateways.get(which).context(gone)?.resume().await,
+            Kind::Service => self.services.get(which).context(gone)?.resume().await,
+            Kind::Redis => Ok(self.redis.get(which).context(gone)?.resume()?),
+            Kind::MariaDb => Ok(self.mariadb.get(which).context(gone)?.resume()?),
+        }
     }
 
     /// Asks all to end, gateways first, and waits for them.
@@ -242,17 +276,24 @@ impl Cluster {
 // === impl Member ===
 
 impl Member {
-    async fn start(program: &Path, role: &'static str, config: &Path) -> anyhow::Result<Self> {
+    async fn start(
+        program: &Path,
+        role: &'static str,
+        number: usize,
+        folder: &Arc<GuardedFolder>,
+    ) -> anyhow::Result<Self> {
         let any = || "127.0.0.1:0".to_owned();
         let mut member = Self {
             program: program.to_owned(),
             role,
-            config: config.to_owned(),
+            name: format!("{role}-{number}"),
+            folder: Arc::clone(folder),
             addresses: Addresses {
                 http: any(),
                 admin: Some(any()),
                 tcp: Some(any()),
                 ws: Some(any()),
+                gateways: Vec::new(),
             },
             process: None,
         };
@@ -262,7 +303,8 @@ impl Member {
 
     async fn restart(&mut self) -> anyhow::Result<()> {
         let mut command = Command::new(&self.program);
-        command.arg(self.role).arg("--config").arg(&self.config);
+        command.arg(self.role).arg("--config");
+        command.arg(config_file(&self.folder));
         let addresses = &self.addresses;
         let http = (self.role == "service").then_some(&addresses.http);
         let gateway = self.role == "gateway";
@@ -277,7 +319,7 @@ impl Member {
                 command.arg(flag).arg(address);
             }
         }
-        let process = Process::start(&mut command).await;
+        let process = Process::start(&mut command, &self.name, &self.folder).await;
         let process = process.with_context(|| format!("a {} of the cluster", self.role))?;
         self.addresses = process.addresses.clone();
         self.process = Some(process);
@@ -290,6 +332,23 @@ impl Member {
         };
         Ok(process.kill().await?)
     }
+
+    async fn pause(&self) -> anyhow::Result<()> {
+        self.running()?.pause().await
+    }
+
+    async fn resume(&self) -> anyhow::Result<()> {
+        self.running()?.resume().await
+    }
+
+    fn running(&self) -> anyhow::Result<&Process> {
+        let process = self.process.as_ref();
+        process.with_context(|| format!("the {} is dead", self.role))
+    }
+}
+
+fn config_file(folder: &GuardedFolder) -> PathBuf {
+    folder.path().join("sluice.toml")
 }
 
 /// What all processes of the cluster share.

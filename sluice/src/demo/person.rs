@@ -28,8 +28,8 @@ pub struct Account {
     pub user: UserId,
     /// For login.
     pub token: String,
-    /// Where to.
-    pub endpoint: Endpoint,
+    /// Where to: the gateways in this one's order.
+    pub endpoints: Vec<Endpoint>,
 }
 
 /// One person's first device.
@@ -268,7 +268,7 @@ fn start_client(
 ) -> anyhow::Result<(Client, EventStream)> {
     Ok(
         Client::builder(account.user.clone(), DeviceId::parse(device)?)
-            .server(account.endpoint.clone())
+            .servers(account.endpoints.clone())
             .transport(transport)
             .token(account.token.as_str())
             .state(state)

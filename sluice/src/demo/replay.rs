@@ -116,9 +116,10 @@ impl Replay {
     }
 
     async fn register(&self, plan: &Plan) -> anyhow::Result<Vec<Account>> {
-        let endpoints = self.endpoints.iter().cycle();
-        stream::iter(plan.users.iter().zip(endpoints))
-            .map(|(planned, endpoint)| async {
+        stream::iter(plan.users.iter().enumerate())
+            .map(|(place, planned)| async move {
+                let mut endpoints = self.endpoints.clone();
+                endpoints.rotate_left(place % self.endpoints.len().max(1));
                 let user = UserId::parse(&planned.name)?;
                 let password = format!("{:032x}", rand::random::<u128>());
                 patiently(|| self.api.register(&user, &password, None)).await?;
@@ -127,7 +128,7 @@ impl Replay {
                 anyhow::Ok(Account {
                     user,
                     token: login.token,
-                    endpoint: endpoint.clone(),
+                    endpoints,
                 })
             })
             .buffered(SIDE_BY_SIDE)

@@ -11,6 +11,7 @@ mod redis;
 mod redis_cluster;
 mod server;
 
+pub use guard::GuardedFolder;
 pub use mariadb::MariaDb;
 pub use redis::{Redis, RedisSettings};
 pub use redis_cluster::RedisCluster;

@@ -5,8 +5,8 @@ use std::{io, net::SocketAddr, path::Path, process::Stdio, time::Duration};
 use tokio::process::Command;
 
 use crate::{
-    EngineError,
-    server::{Recipe, Server, free_port, guarded_folder},
+    EngineError, GuardedFolder,
+    server::{Recipe, Server, free_port},
 };
 
 /// A private mariadbd that syncs its log at every commit. The user `sluice`,
@@ -25,10 +25,10 @@ CREATE DATABASE IF NOT EXISTS sluice CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;\
 impl MariaDb {
     /// Lays out a data folder and starts a server on it; takes a few seconds.
     pub async fn start() -> Result<Self, EngineError> {
-        let (folder, guard) = guarded_folder("sluice-mariadb-")?;
-        let data = folder.join("data");
+        let folder = GuardedFolder::new("sluice-mariadb-")?;
+        let data = folder.path().join("data");
         install(&data).await?;
-        let init = folder.join("init.sql");
+        let init = folder.path().join("init.sql");
         std::fs::write(&init, INIT_SQL)?;
         let port = free_port()?;
         let mut arguments = vec!["--no-defaults".to_owned()];
@@ -37,10 +37,13 @@ impl MariaDb {
         }
         arguments.extend([
             format!("--datadir={}", data.display()),
-            format!("--socket={}", folder.join("socket").display()),
-            format!("--pid-file={}", folder.join("mariadbd.pid").display()),
+            format!("--socket={}", folder.path().join("socket").display()),
+            format!(
+                "--pid-file={}",
+                folder.path().join("mariadbd.pid").display()
+            ),
             format!("--init-file={}", init.display()),
-            format!("--tmpdir={}", folder.display()),
+            format!("--tmpdir={}", folder.path().display()),
             format!("--port={port}"),
             "--bind-address=127.0.0.1".into(),
             "--skip-name-resolve".into(),
@@ -59,7 +62,7 @@ impl MariaDb {
             answer: |answer| answer.get(3..5) == Some(&[0, 10]),
             ready_timeout: Duration::from_secs(60),
         };
-        Ok(Self(Server::start(recipe, port, folder, guard).await?))
+        Ok(Self(Server::start(recipe, port, folder).await?))
     }
 
     /// Where it listens.

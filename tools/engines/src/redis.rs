@@ -3,8 +3,8 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use crate::{
-    EngineError,
-    server::{Recipe, Server, free_port, guarded_folder},
+    EngineError, GuardedFolder,
+    server::{Recipe, Server, free_port},
 };
 
 /// A private redis-server.
@@ -42,12 +42,12 @@ impl Redis {
 
     /// A server with these settings.
     pub async fn with(settings: RedisSettings) -> Result<Self, EngineError> {
-        let (folder, guard) = guarded_folder("sluice-redis-")?;
+        let folder = GuardedFolder::new("sluice-redis-")?;
         let port = free_port()?;
         let mut arguments: Vec<String> = [
             ("--port", port.to_string()),
             ("--bind", "127.0.0.1".into()),
-            ("--dir", folder.display().to_string()),
+            ("--dir", folder.path().display().to_string()),
             ("--save", String::new()),
             ("--appendonly", yes_or_no(settings.aof)),
             ("--appendfsync", "everysec".into()),
@@ -65,7 +65,7 @@ impl Redis {
             answer: |answer| answer.starts_with(b"+PONG"),
             ready_timeout: Duration::from_secs(30),
         };
-        Ok(Self(Server::start(recipe, port, folder, guard).await?))
+        Ok(Self(Server::start(recipe, port, folder).await?))
     }
 
     /// Where it listens.

@@ -4,7 +4,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     os::unix::process::CommandExt,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -15,7 +15,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::guard::{Guard, PID_FILE};
+use crate::GuardedFolder;
 
 /// Why a server isn't there.
 #[derive(Debug, thiserror::Error)]
@@ -61,21 +61,15 @@ pub(crate) struct Server {
     recipe: Recipe,
     child: Child,
     pub(crate) address: SocketAddr,
-    folder: PathBuf,
-    _guard: Guard,
+    folder: GuardedFolder,
 }
 
+/// Under this name a server is noted in its folder.
+const NOTE: &str = "engine";
 const POLL: Duration = Duration::from_millis(20);
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 /// Lines of a log that an error shows.
 const LOG_TAIL_LINES: usize = 12;
-
-/// A folder whose guard removes it.
-pub(crate) fn guarded_folder(prefix: &str) -> io::Result<(PathBuf, Guard)> {
-    let folder = tempfile::Builder::new().prefix(prefix).tempdir()?.keep();
-    let guard = Guard::of(&folder)?;
-    Ok((folder, guard))
-}
 
 /// A port of the loopback that nobody listens on now, low enough that
 /// `port + 10000` (Redis Cluster's second port) is one too.
@@ -97,8 +91,7 @@ impl Server {
     pub(crate) async fn start(
         recipe: Recipe,
         port: u16,
-        folder: PathBuf,
-        guard: Guard,
+        folder: GuardedFolder,
     ) -> Result<Self, EngineError> {
         let child = spawn(&recipe, &folder)?;
         let mut server = Self {
@@ -106,7 +99,6 @@ impl Server {
             child,
             address: SocketAddr::from(([127, 0, 0, 1], port)),
             folder,
-            _guard: guard,
         };
         server.ready().await?;
         Ok(server)
@@ -118,7 +110,7 @@ impl Server {
     }
 
     pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+        self.folder.path()
     }
 
     /// Kills it at once: no flush, no goodbye.
@@ -194,7 +186,7 @@ impl Server {
     }
 
     fn not_ready(&self, cause: String) -> EngineError {
-        let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+        let log = std::fs::read_to_string(self.folder().join("log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         let tail = lines.len().saturating_sub(LOG_TAIL_LINES);
         EngineError::NotReady {
@@ -208,8 +200,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.kill();
-        // The guard must not kill whoever gets this process id next.
-        let _ = std::fs::remove_file(self.folder.join(PID_FILE));
+        self.folder.forget(NOTE);
     }
 }
 
@@ -219,15 +210,15 @@ impl std::fmt::Debug for Server {
     }
 }
 
-fn spawn(recipe: &Recipe, folder: &Path) -> Result<Child, EngineError> {
+fn spawn(recipe: &Recipe, folder: &GuardedFolder) -> Result<Child, EngineError> {
     let log = std::fs::File::options()
         .create(true)
         .append(true)
-        .open(folder.join("log"))?;
+        .open(folder.path().join("log"))?;
     // A group of its own: Ctrl-C is for this process, which stops it in its order.
     let child = Command::new(recipe.program)
         .args(&recipe.arguments)
-        .current_dir(folder)
+        .current_dir(folder.path())
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
@@ -238,6 +229,6 @@ fn spawn(recipe: &Recipe, folder: &Path) -> Result<Child, EngineError> {
             package: recipe.package,
             cause,
         })?;
-    std::fs::write(folder.join(PID_FILE), child.id().to_string())?;
+    folder.note(NOTE, child.id())?;
     Ok(child)
 }
