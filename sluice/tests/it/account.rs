@@ -25,8 +25,27 @@ impl Account {
         endpoint: &Endpoint,
         state: LocalState,
     ) -> (Client, EventStream) {
+        self.start(device, vec![endpoint.clone()], state)
+    }
+
+    /// Connects a device that remembers nothing to the first of these, and to
+    /// the others when it goes away.
+    pub(crate) fn device_among(
+        &self,
+        device: &str,
+        endpoints: Vec<Endpoint>,
+    ) -> (Client, EventStream) {
+        self.start(device, endpoints, LocalState::memory())
+    }
+
+    fn start(
+        &self,
+        device: &str,
+        endpoints: Vec<Endpoint>,
+        state: LocalState,
+    ) -> (Client, EventStream) {
         Client::builder(self.user.clone(), DeviceId::parse(device).unwrap())
-            .server(endpoint.clone())
+            .servers(endpoints)
             .token(self.token.as_str())
             .state(state)
             .start()

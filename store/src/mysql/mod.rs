@@ -21,7 +21,6 @@ mod log_step;
 mod members;
 mod membership;
 mod months;
-mod placement;
 mod pulls;
 mod rows;
 mod schema;

@@ -1,0 +1,244 @@
+//! Gateways and services as processes of their own, on Redis and MariaDB.
+
+use std::{
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use sluice_client::{Client, Content, ContentType, Event, EventStream, LocalState, Target};
+use tokio::task::JoinSet;
+
+use crate::{
+    account::Account,
+    demo::demo,
+    roles::{Roles, endpoint, http},
+    server::SLUICE,
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The next message that somebody else sent.
+async fn next_text(events: &mut EventStream) -> String {
+    let next = async {
+        loop {
+            let event = events.next().await.unwrap();
+            if let Event::Entry { entry, own: false } = event
+                && let Content::Message { body, .. } = entry.content
+            {
+                return String::from_utf8(body.to_vec()).unwrap();
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, next).await.unwrap()
+}
+
+async fn say(client: &Client, target: Target, text: &str) {
+    let sent = client.send(target, ContentType::Text, text.to_owned());
+    let acked = sent.await.unwrap().acked();
+    tokio::time::timeout(PATIENCE, acked)
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn roles_of_one_cluster_meet_on_redis_and_mariadb() {
+    let roles = Roles::start().await;
+    let users = roles.service("user").await;
+    let messages = roles.service("message,group").await;
+    let (one, other) = (roles.gateway().await, roles.gateway().await);
+
+    let alice = Account::register(&http(&users), "alice").await;
+    let bob = Account::register(&http(&users), "bob").await;
+    let (alice_client, mut alice_events) =
+        alice.device("phone", &endpoint(&one), LocalState::memory());
+    let (bob_client, mut bob_events) = bob.device("phone", &endpoint(&other), LocalState::memory());
+    say(&alice_client, Target::User(bob.user.clone()), "hello").await;
+    assert_eq!(next_text(&mut bob_events).await, "hello");
+    say(&bob_client, Target::User(alice.user.clone()), "hello you").await;
+    assert_eq!(next_text(&mut alice_events).await, "hello you");
+
+    let api = http(&messages);
+    let group = api.create_group(&alice.token, "tea", std::slice::from_ref(&bob.user));
+    let group = group.await.unwrap();
+    say(&bob_client, Target::Conversation(group), "to all").await;
+    assert_eq!(next_text(&mut alice_events).await, "to all");
+
+    alice_client.disconnect(true).await;
+    bob_client.disconnect(true).await;
+    // SIGTERM, one kind after the other: each ends with 0.
+    for process in [one, other, messages, users] {
+        process.stop().await.unwrap();
+    }
+}
+
+/// What one device of the drill below met.
+#[derive(Debug, Default)]
+struct Met {
+    /// Longest time that a disconnected client waited beyond what it was told.
+    late: Duration,
+    disconnects: usize,
+}
+
+/// Sends to `peer` until `stop`; every send must be acked, whatever happens.
+async fn talk(
+    client: Client,
+    mut events: EventStream,
+    peer: Target,
+    stop: tokio_util::sync::CancellationToken,
+) -> Met {
+    let talking = async {
+        let mut count = 0_u32;
+        while !stop.is_cancelled() {
+            say(&client, peer.clone(), &count.to_string()).await;
+            count += 1;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let mut met = Met::default();
+    let mut due: Option<Instant> = None;
+    let listening = async {
+        loop {
+            match events.next().await.unwrap() {
+                Event::Disconnected { retry_in_ms, .. } => {
+                    met.disconnects += 1;
+                    let wait = Duration::from_millis(retry_in_ms.unwrap());
+                    due.get_or_insert(Instant::now() + wait);
+                }
+                Event::Connected { .. } => {
+                    if let Some(due) = due.take() {
+                        met.late = met.late.max(Instant::now().saturating_duration_since(due));
+                    }
+                }
+                Event::Entry { .. } | Event::CaughtUp | Event::Delivered { .. } => {}
+                Event::Read { .. } => {}
+                other => panic!("an error at a client: {other:?}"),
+            }
+        }
+    };
+    tokio::select! {
+        () = talking => {}
+        () = listening => {}
+    }
+    client.disconnect(true).await;
+    met
+}
+
+/// A draining gateway tells its clients when to go; they go on at the other one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_ends_under_load_and_its_clients_move_on() {
+    const PAIRS: usize = 8;
+    let roles = Roles::start().await;
+    let services = roles.service("").await;
+    let (one, other) = (roles.gateway().await, roles.gateway().await);
+    let all = [endpoint(&one), endpoint(&other)];
+    let stop = tokio_util::sync::CancellationToken::new();
+    let mut talks = JoinSet::new();
+    for pair in 0..PAIRS {
+        let api = http(&services);
+        let here = Account::register(&api, &format!("here-{pair}")).await;
+        let there = Account::register(&api, &format!("there-{pair}")).await;
+        for (account, peer, first) in [(&here, &there, 0), (&there, &here, 1)] {
+            let endpoints = vec![all[first].clone(), all[1 - first].clone()];
+            let (client, events) = account.device_among("phone", endpoints);
+            let peer = Target::User(peer.user.clone());
+            talks.spawn(talk(client, events, peer, stop.clone()));
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    one.stop().await.expect("a drained gateway ends with 0");
+    // The longest delay it may ask for is 5 s.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    stop.cancel();
+    let mut moved = 0;
+    while let Some(met) = talks.join_next().await {
+        let met = met.unwrap();
+        assert!(met.late < Duration::from_secs(1), "{met:?}");
+        assert!(met.disconnects <= 1, "{met:?}");
+        moved += met.disconnects;
+    }
+    assert_eq!(moved, PAIRS, "those of the gateway that ended");
+    for process in [other, services] {
+        process.stop().await.unwrap();
+    }
+}
+
+#[test]
+fn a_demo_runs_on_a_cluster() {
+    let report = demo(&[
+        "--cluster",
+        "gateways=2,services=2",
+        "--limit",
+        "10",
+        "--seed",
+        "5",
+    ]);
+    assert_eq!(report["delivered"], report["expected"]);
+}
+
+#[test]
+fn nothing_is_lost_when_parts_of_a_cluster_die() {
+    let report = demo(&[
+        "--cluster",
+        "gateways=2,services=2",
+        "--limit",
+        "20",
+        "--seed",
+        "5",
+        "--chaos",
+        "kill=gateway,service,redis,mariadb every=3s for=13s",
+    ]);
+    assert!(report["kills"].as_u64().unwrap() >= 3, "{report}");
+    assert!(report["stall_max_ms"].as_f64().unwrap() < 15_000.0);
+}
+
+/// The ids of processes whose command line contains this.
+fn processes_of(text: &str) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_of = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(text)
+    };
+    pids.filter(is_of).collect()
+}
+
+#[test]
+fn a_killed_demo_leaves_nothing_behind() {
+    // All it makes lies below a folder that no other test has.
+    let place = tempfile::tempdir().unwrap();
+    let mut demo = Command::new(SLUICE)
+        .args(["demo", "--cluster", "gateways=1,services=1", "--json"])
+        .env("TMPDIR", place.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let place_name = place.path().to_str().unwrap();
+    let running = |role: &str| {
+        let config = format!("{place_name}/sluice-cluster-");
+        let of = processes_of(&config).into_iter();
+        of.filter(|pid| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(&format!("\0{role}\0"))
+        })
+        .count()
+    };
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while running("gateway") == 0 || running("service") == 0 {
+        assert!(Instant::now() < deadline, "the roles run");
+        wait();
+    }
+    demo.kill().unwrap();
+    demo.wait().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !processes_of(place_name).is_empty() || place.path().read_dir().unwrap().next().is_some()
+    {
+        assert!(Instant::now() < deadline, "{:?}", processes_of(place_name));
+        wait();
+    }
+}
+
+fn wait() {
+    std::thread::park_timeout(Duration::from_millis(50));
+}

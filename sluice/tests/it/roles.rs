@@ -1,0 +1,97 @@
+//! A cluster of the test's own: private Redis and MariaDB, and the roles as the
+//! processes that an operator would start.
+
+use std::{path::Path, process::Command, sync::Arc};
+
+use sluice::{
+    endpoints::Addresses,
+    server_process::{CONFIG, Process},
+};
+use sluice_client::{Endpoint, HttpApi};
+use sluice_engines::{GuardedFolder, MariaDb, Redis};
+
+use crate::server::SLUICE;
+
+/// The engines and what all roles share. Everything is gone when it is dropped.
+pub(crate) struct Roles {
+    pub(crate) redis: Redis,
+    pub(crate) mariadb: MariaDb,
+    folder: Arc<GuardedFolder>,
+}
+
+impl Roles {
+    /// Starts the engines, and makes the token key as `sluice keys` does: the
+    /// services have it, the gateways only its public half.
+    pub(crate) async fn start() -> Self {
+        let folder = Arc::new(GuardedFolder::new("sluice-roles-").unwrap());
+        let roles = Self {
+            redis: Redis::durable().await.unwrap(),
+            mariadb: MariaDb::start().await.unwrap(),
+            folder,
+        };
+        let services = roles.folder.path().join("services");
+        let keys = Command::new(SLUICE)
+            .args(["keys", "--data-dir"])
+            .arg(&services)
+            .output()
+            .unwrap();
+        assert!(keys.status.success(), "{keys:?}");
+        let public_key = String::from_utf8(keys.stdout).unwrap();
+        let engines = format!(
+            "[bus.redis]\nurls = [{:?}]\n\
+             [store.mysql]\nservers = [{{ url = {:?}, shards = \"0-63\" }}]\n",
+            roles.redis.url(),
+            roles.mariadb.url("sluice"),
+        );
+        let write = |name: &str, head: String| {
+            let text = format!("{head}\n{CONFIG}\n{engines}");
+            std::fs::write(roles.folder.path().join(name), text).unwrap();
+        };
+        let gateways = roles.folder.path().join("gateways");
+        write("service.toml", format!("data_dir = {services:?}"));
+        write(
+            "gateway.toml",
+            format!("data_dir = {gateways:?}\n[tokens]\npublic_keys = [{public_key:?}]"),
+        );
+        roles
+    }
+
+    /// `sluice service` on free ports; `only` these services, or all.
+    pub(crate) async fn service(&self, only: &str) -> Process {
+        let mut command = tokio::process::Command::new(SLUICE);
+        command.args(["service", "--http", "127.0.0.1:0"]);
+        if !only.is_empty() {
+            command.args(["--only", only]);
+        }
+        self.role(command, "service.toml").await
+    }
+
+    /// `sluice gateway` on free ports.
+    pub(crate) async fn gateway(&self) -> Process {
+        let mut command = tokio::process::Command::new(SLUICE);
+        command.args(["gateway", "--tcp", "127.0.0.1:0", "--ws", "127.0.0.1:0"]);
+        self.role(command, "gateway.toml").await
+    }
+
+    async fn role(&self, mut command: tokio::process::Command, config: &str) -> Process {
+        command
+            .args(["--admin", "127.0.0.1:0", "--config"])
+            .arg(self.path().join(config))
+            .env("RUST_LOG", "warn");
+        let name = format!("role-{:08x}", rand::random::<u32>());
+        let started = Process::start(&mut command, &name, &self.folder).await;
+        started.unwrap()
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+pub(crate) fn http(process: &Process) -> HttpApi {
+    HttpApi::new(&process.addresses.http).unwrap()
+}
+
+pub(crate) fn endpoint(process: &Process) -> Endpoint {
+    Addresses::endpoint(&process.addresses).unwrap()
+}
