@@ -14,6 +14,7 @@ mod calls;
 mod config;
 mod login;
 mod outbox;
+mod pace;
 mod push_acks;
 mod sends;
 mod sync;
@@ -41,11 +42,10 @@ use crate::{
 use calls::Calls;
 use login::Phase;
 use outbox::Outbox;
+use pace::Pace;
 use push_acks::PushAcks;
 use sync::Sync;
 
-/// This many pushes are acked at once without waiting for more.
-const PUSH_ACKS_AT_ONCE: usize = 32;
 /// Read cursors that are kept until they could be sent.
 const READS_MAX: usize = 256;
 /// A read cursor sent this long before the connection was lost has arrived.
@@ -78,6 +78,9 @@ pub(crate) struct Session {
     outbox: Outbox,
     sync: Sync,
     acks: PushAcks,
+    pace: Pace,
+    /// The pace is kept by sending nothing before.
+    transmit_at_ms: Option<u64>,
     calls: Calls,
     reads: HashMap<ConversationId, ReadCursor>,
     transmit: VecDeque<Packet>,
@@ -135,6 +138,8 @@ impl Session {
             outbox,
             sync: Sync::new(saved.inbox, saved.groups),
             acks: PushAcks::default(),
+            pace: Pace::default(),
+            transmit_at_ms: None,
             calls: Calls::default(),
             reads: HashMap::new(),
             transmit: VecDeque::new(),
@@ -244,7 +249,8 @@ impl Session {
         if self.is_online() {
             self.start_due_pulls(now_ms);
             self.start_due_heads(now_ms);
-            self.flush_acks(now_ms, false);
+            self.acks.expire(now_ms);
+            self.transmit_at_ms.take_if(|at| *at <= now_ms);
         }
         self.check_caught_up();
     }
@@ -261,23 +267,41 @@ impl Session {
         expect(self.calls.deadline_ms());
         if self.is_online() {
             expect(self.outbox.deadline_ms());
-            expect(self.sync.deadline_ms());
+            expect(self.sync.deadline_ms().filter(|_| !self.acks.is_full()));
             expect(self.acks.due_ms());
+            expect(self.transmit_at_ms);
         }
         next
     }
 
-    /// The next packet for the connection. Control traffic first, then sends, as
-    /// the window allows; so poll only what can be written.
+    /// The next packet for the connection, as fast as the server allows. Control
+    /// traffic first, then acks, then sends, as the window allows; so poll only
+    /// what can be written.
     pub(crate) fn poll_transmit(&mut self, now_ms: u64) -> Option<Packet> {
+        if !self.is_online() {
+            return self.transmit.pop_front();
+        }
+        self.transmit_at_ms = self.pace.wait_until_ms(now_ms);
+        if self.transmit_at_ms.is_some() {
+            return None;
+        }
         let packet = match self.transmit.pop_front() {
-            Some(packet) => Some(packet),
-            None => self.next_send(now_ms),
+            Some(packet) => packet,
+            None => self.next_ack(now_ms).or_else(|| self.next_send(now_ms))?,
         };
-        if let (Some(_), Phase::Online(online)) = (&packet, &mut self.phase) {
+        self.pace.went(&packet, now_ms);
+        if let Phase::Online(online) = &mut self.phase {
             online.last_sent_ms = now_ms;
         }
-        packet
+        Some(packet)
+    }
+
+    fn next_ack(&mut self, now_ms: u64) -> Option<Packet> {
+        let ack = self.acks.poll(now_ms, &self.pace)?;
+        Some(Packet {
+            id: 0,
+            body: Some(Body::PushAck(ack)),
+        })
     }
 
     /// The next event for the application.
@@ -354,18 +378,6 @@ impl Session {
         self.reads.retain(|_, cursor| cursor.is_doubtful(now_ms));
         for cursor in self.reads.values_mut() {
             cursor.sent_ms = None;
-        }
-    }
-
-    fn flush_acks(&mut self, now_ms: u64, now: bool) {
-        let is_due = self.acks.due_ms().is_some_and(|due| due <= now_ms);
-        if now || is_due || self.acks.untold() >= PUSH_ACKS_AT_ONCE {
-            while let Some(ack) = self.acks.flush(now_ms) {
-                self.transmit.push_back(Packet {
-                    id: 0,
-                    body: Some(Body::PushAck(ack)),
-                });
-            }
         }
     }
 

@@ -80,7 +80,7 @@ pub(crate) struct Channel {
     pub(crate) pushes_dropped: u32,
     pub(crate) requests: Option<Box<PendingRequests>>,
     pub(crate) rate: RateMeter,
-    /// Packets refused since the rate was last kept.
+    /// Packets refused that none was taken for since.
     pub(crate) strikes: u32,
     /// Packets handed to services whose answer has not come.
     pub(crate) unanswered: u32,

@@ -65,7 +65,7 @@ pub struct Limits {
     pub address_limit_exempt: Vec<IpAddr>,
     /// Sends and requests of one connection that may be without an answer.
     pub unanswered_max: u32,
-    /// Connect nonces remembered; past it connections are closed as `overloaded`
+    /// Nonces of connects with a verified token remembered; past it connections are closed as `overloaded`
     /// before they log in.
     pub replay_entries_max: usize,
     /// How far a connect packet's time may be off.

@@ -180,6 +180,8 @@ impl Channel {
             resume_token_expires_ms: opened.resume_token_expires_ms,
             token_expires_ms: opened.session_expires_ms,
             inbox_seq: opened.inbox_seq,
+            packets_per_s: config.limits.packets_per_s,
+            packets_burst: config.limits.packets_burst,
         };
         self.send(bench, id, Body::ConnectAck(ack));
         self.arm(bench, bench.now.mono_ms + 1);

@@ -57,6 +57,14 @@ impl RateMeter {
         Ok(())
     }
 
+    /// Takes `units` more that are refused in no case: what exceeds the burst is
+    /// a debt, and nothing is given until it has been paid.
+    pub(crate) fn charge(&mut self, rate: Rate, units: u64, now_ms: u64) {
+        let now_us = now_ms.saturating_mul(1000);
+        let cost_us = rate.interval_us.saturating_mul(units);
+        self.paid_at_us = self.paid_at_us.max(now_us).saturating_add(cost_us);
+    }
+
     /// True when a further unit would be refused.
     pub(crate) fn is_exhausted(&self, rate: Rate, now_ms: u64) -> bool {
         let mut trial = *self;
@@ -90,8 +98,21 @@ mod tests {
     }
 
     #[test]
+    fn a_charge_is_a_debt_that_must_be_paid() {
+        let rate = Rate::per_second(10, 5);
+        let mut meter = RateMeter::default();
+        assert_eq!(meter.take(rate, 1_000), Ok(()));
+        meter.charge(rate, 63, 1_000);
+        // 64 units were taken of 5: 59 are owed, and the next is the 60th.
+        assert_eq!(meter.take(rate, 1_000), Err(6_000));
+        assert_eq!(meter.take(rate, 6_999), Err(1));
+        assert_eq!(meter.take(rate, 7_000), Ok(()));
+    }
+
+    #[test]
     fn zero_is_no_limit() {
         let mut meter = RateMeter::default();
+        meter.charge(Rate::per_second(0, 0), u64::MAX, 5);
         assert!((0..1_000_000).all(|_| meter.take(Rate::per_second(0, 0), 5).is_ok()));
         assert!((0..1_000).all(|_| meter.take(Rate::per_minute(0), 5).is_ok()));
     }

@@ -1,4 +1,7 @@
 //! Remembers the nonces of connect packets, so that a recorded one is useless.
+//! Only of those that came with a verified token: whoever has none could fill
+//! the memory and shut everybody out. A resume token works once (the store sees
+//! to that), so a recorded packet with one is useless anyway.
 //!
 //! Two generations: a nonce is kept for one to two spans in which its packet's
 //! time would still be taken. 16 bytes each and the table's slack, bounded.
@@ -44,8 +47,15 @@ impl ReplayGuard {
         }
     }
 
-    /// Holds the packet's time against the clock and remembers its nonce.
-    pub(crate) fn check(&self, nonce: &[u8], time_ms: u64, now_unix_ms: u64) -> ReplayVerdict {
+    /// Holds the packet's time against the clock and, if its sender has `proven`
+    /// who it is, remembers its nonce.
+    pub(crate) fn check(
+        &self,
+        nonce: &[u8],
+        time_ms: u64,
+        proven: bool,
+        now_unix_ms: u64,
+    ) -> ReplayVerdict {
         let Ok(nonce) = <[u8; NONCE_BYTES]>::try_from(nonce) else {
             let reason = format!("nonce must have {NONCE_BYTES} bytes");
             return ReplayVerdict::Refused(Refusal::bad_request(reason));
@@ -56,7 +66,11 @@ impl ReplayGuard {
                 "time_ms is too far off the server's clock; server_time_ms tells it",
             ));
         }
-        self.remember(nonce, now_unix_ms)
+        if proven {
+            self.remember(nonce, now_unix_ms)
+        } else {
+            ReplayVerdict::Fresh
+        }
     }
 
     fn remember(&self, nonce: [u8; NONCE_BYTES], now_unix_ms: u64) -> ReplayVerdict {
@@ -110,9 +124,10 @@ mod tests {
             let nonce = start.to_be_bytes().repeat(2);
             // The packet is dated as far ahead as is allowed.
             let dated_ms = start + SKEW_MS;
-            assert_eq!(guard.check(&nonce, dated_ms, start), ReplayVerdict::Fresh);
+            let fresh = guard.check(&nonce, dated_ms, true, start);
+            assert_eq!(fresh, ReplayVerdict::Fresh);
             for later_ms in (0..10 * SKEW_MS).step_by(100) {
-                let code = code(guard.check(&nonce, dated_ms, start + later_ms));
+                let code = code(guard.check(&nonce, dated_ms, true, start + later_ms));
                 let expected = if later_ms <= 2 * SKEW_MS {
                     ErrorCode::Replayed
                 } else {
@@ -126,16 +141,16 @@ mod tests {
     #[test]
     fn wrong_time_or_length_is_named() {
         let guard = ReplayGuard::new(SKEW_MS, 100);
-        let late = guard.check(&[0; 16], NOW_MS - SKEW_MS - 1, NOW_MS);
+        let late = guard.check(&[0; 16], NOW_MS - SKEW_MS - 1, false, NOW_MS);
         assert_eq!(code(late), Some(ErrorCode::ClockSkew));
-        let short = guard.check(&[0; 15], NOW_MS, NOW_MS);
+        let short = guard.check(&[0; 15], NOW_MS, false, NOW_MS);
         assert_eq!(code(short), Some(ErrorCode::BadRequest));
     }
 
     #[test]
     fn a_full_memory_says_when_to_come_again() {
         let guard = ReplayGuard::new(SKEW_MS, 2);
-        let check = |n: u8, at_ms| guard.check(&[n; 16], at_ms, at_ms);
+        let check = |n: u8, at_ms| guard.check(&[n; 16], at_ms, true, at_ms);
         assert_eq!(check(1, NOW_MS), ReplayVerdict::Fresh);
         assert_eq!(check(2, NOW_MS), ReplayVerdict::Fresh);
         let full = ReplayVerdict::Full {
@@ -143,5 +158,16 @@ mod tests {
         };
         assert_eq!(check(3, NOW_MS + 500), full);
         assert_eq!(check(3, NOW_MS + 2_000), ReplayVerdict::Fresh);
+    }
+
+    #[test]
+    fn who_has_proven_nothing_takes_no_room() {
+        let guard = ReplayGuard::new(SKEW_MS, 1);
+        for n in 0..100 {
+            let verdict = guard.check(&[n; 16], NOW_MS, false, NOW_MS);
+            assert_eq!(verdict, ReplayVerdict::Fresh);
+        }
+        let verdict = guard.check(&[0; 16], NOW_MS, true, NOW_MS);
+        assert_eq!(verdict, ReplayVerdict::Fresh);
     }
 }

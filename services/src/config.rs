@@ -17,6 +17,8 @@ pub struct Config {
     pub owner_ttl_ms: u64,
     /// Entries that a consumer of logins, reads or acks takes at once.
     pub shared_batch_max_entries: usize,
+    /// Pulls of one user that a consumer works on at once; more get `Busy`.
+    pub pulls_per_user_max: usize,
     /// Groups whose members one partition's owner keeps in memory.
     pub groups_cached_max: usize,
     /// Users and pairs whose status and blocks this process keeps in memory.
@@ -43,6 +45,12 @@ pub struct Config {
     pub login_table_max_users: usize,
     /// Bearer token of the admin routes; they don't exist while it is empty.
     pub admin_token: AdminToken,
+    /// HTTP calls of one user that only look (GET), at once; over it, 429.
+    pub http_reads_per_user_max: usize,
+    /// Those of all users; over it, 503.
+    pub http_reads_max: usize,
+    /// HTTP calls of one user that change something, at once; over it, 429.
+    pub http_changes_per_user_max: usize,
     /// HTTP calls that wait for a partition's owner at once; over it, 503.
     pub http_pending_max: usize,
     /// An HTTP call that waited this long for a partition's owner gets 504.
@@ -105,6 +113,10 @@ impl Config {
                 self.password_hashes_at_once_max,
             ),
             ("login_table_max_users", self.login_table_max_users),
+            ("pulls_per_user_max", self.pulls_per_user_max),
+            ("http_reads_per_user_max", self.http_reads_per_user_max),
+            ("http_reads_max", self.http_reads_max),
+            ("http_changes_per_user_max", self.http_changes_per_user_max),
             ("http_pending_max", self.http_pending_max),
             (
                 "downlink_queue_max_batches",
@@ -134,6 +146,7 @@ impl Default for Config {
             message_batch_max_entries: 256,
             owner_ttl_ms: 5000,
             shared_batch_max_entries: 128,
+            pulls_per_user_max: 16,
             groups_cached_max: 1024,
             standings_cached_max: 65_536,
             standing_ttl_ms: 1000,
@@ -148,6 +161,9 @@ impl Default for Config {
             logins_per_user_per_minute: 10,
             login_table_max_users: 65_536,
             admin_token: AdminToken::default(),
+            http_reads_per_user_max: 8,
+            http_reads_max: 256,
+            http_changes_per_user_max: 64,
             http_pending_max: 4096,
             http_timeout_ms: 10_000,
             http_body_timeout_ms: 30_000,

@@ -1,8 +1,11 @@
 //! Pulls: inbox, one conversation, heads and the conversation list. Answered
-//! from the store, side by side, within the page bounds of the protocol.
+//! from the store, side by side, within the page bounds of the protocol. Of one
+//! user only so many are worked on at once, and the others put off: however fast
+//! somebody asks, who stands behind in the same stream waits for few of theirs.
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
+use hashbrown::HashMap;
 use sluice_bus::BusEntry;
 use sluice_protocol::{
     ConversationId, Refusal, Seq, UserId, UserSeq, envelope,
@@ -32,6 +35,8 @@ pub(crate) struct Queries;
 /// Why there is no page.
 enum NoPage {
     Refused(Refusal),
+    /// The user has asked for more than one may at once.
+    TooMany,
     Store(StoreError),
 }
 
@@ -49,9 +54,18 @@ impl Work for Queries {
                 Err(error) => count_poison(Self::ROLE, &error),
             }
         }
-        let answers = asked
-            .iter()
-            .map(|(origin, body)| answer(&*node.store, &origin.user, body));
+        let mut turns: HashMap<&UserId, usize> = HashMap::new();
+        let answers = asked.iter().map(|(origin, body)| {
+            let turn = turns.entry(&origin.user).or_insert(0);
+            *turn += 1;
+            let in_turn = *turn <= node.config.pulls_per_user_max;
+            async move {
+                match in_turn {
+                    true => answer(&*node.store, &origin.user, body).await,
+                    false => Err(NoPage::TooMany),
+                }
+            }
+        });
         let answers = join_all(answers).await;
         let mut outbox = Outbox::default();
         for ((origin, _), answer) in asked.iter().zip(answers) {
@@ -60,8 +74,8 @@ impl Work for Queries {
                 Err(NoPage::Refused(refusal)) => {
                     outbox.refuse(origin, &refusal, Default::default(), clock::now_ms());
                 }
-                Err(NoPage::Store(error)) => {
-                    tracing::warn!(%error, "a pull is put off");
+                Err(put_off) => {
+                    put_off.note();
                     let busy = packet::Busy {
                         retry_after_ms: RETRY_AFTER_MS,
                         client_msg_id: Default::default(),
@@ -169,6 +183,21 @@ pub(crate) fn page_limit(limit: u32) -> PageLimit {
 }
 
 // === impl NoPage ===
+
+impl NoPage {
+    /// Leaves word of a pull that is put off.
+    fn note(&self) {
+        metrics::counter!("sluice_pulls_put_off_total", "why" => match self {
+            NoPage::Refused(_) => "refused",
+            NoPage::TooMany => "too_many",
+            NoPage::Store(_) => "store",
+        })
+        .increment(1);
+        if let NoPage::Store(error) = self {
+            tracing::warn!(%error, "a pull is put off");
+        }
+    }
+}
 
 impl From<Refusal> for NoPage {
     fn from(refusal: Refusal) -> Self {

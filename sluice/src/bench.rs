@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -17,6 +17,7 @@ use sluice_store::{NewUser, SqliteConfig, SqliteStore, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    cli::Stopped,
     endpoints::Addresses,
     server_process::{ServerProcess, this_program},
     token_keys::open_signer,
@@ -177,7 +178,7 @@ fn measure(
     let errors = crowd.hold(hold, go_on)?;
     let duration_s = started.elapsed().as_secs_f64();
     if !go_on() {
-        bail!("stopped before the end");
+        return Err(Stopped("the end").into());
     }
     let (after, kernel_after) = (ProcessMemory::of(server)?, KernelMemory::now()?);
     let own_end = ProcessMemory::of(std::process::id())?;

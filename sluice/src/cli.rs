@@ -14,6 +14,9 @@ use crate::commands::{bench, chat, dead_letters, demo, keys, migrate, recv, send
 #[command(
     after_help = "Try `sluice demo`: it starts everything, replays real conversations and \
     checks that nothing was lost, doubled or out of order.\n\n\
+    Exit status: 0 when what the command promises held, 1 when not, 2 for a wrong command line, \
+    130 when Ctrl-C or SIGTERM stopped it before that, 141 when whoever read its output has gone. \
+    What runs until it is stopped (serve, gateway, service, chat, recv) ends with 0 then.\n\n\
     Logs go to standard error; RUST_LOG=sluice=debug shows more."
 )]
 pub struct Cli {
@@ -36,6 +39,16 @@ enum Command {
     Recv(recv::Args),
     Bench(bench::Args),
 }
+
+/// Ctrl-C or SIGTERM came before what it names.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped before {0}")]
+pub struct Stopped(pub &'static str);
+
+/// As a shell has it for a program that Ctrl-C ended, and for one that wrote
+/// where nobody reads.
+const STOPPED: u8 = 130;
+const UNREAD: u8 = 141;
 
 /// Runs a command to its end, or until Ctrl-C or SIGTERM.
 pub fn run(cli: Cli) -> ExitCode {
@@ -89,11 +102,22 @@ pub fn run(cli: Cli) -> ExitCode {
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     match result {
         Ok(code) => code,
+        // An error of standard output alone: others stand behind what was tried.
+        Err(error) if is_broken_pipe(&error) => ExitCode::from(UNREAD),
+        Err(error) if error.chain().any(|cause| cause.is::<Stopped>()) => {
+            eprintln!("{error:#}");
+            ExitCode::from(STOPPED)
+        }
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// The first Ctrl-C or SIGTERM asks to stop; the second one doesn't ask.
@@ -107,7 +131,7 @@ async fn cancel_on_signal(shutdown: CancellationToken) -> std::io::Result<()> {
             _ = terminate.recv() => {}
         }
         if shutdown.is_cancelled() {
-            std::process::exit(130);
+            std::process::exit(STOPPED.into());
         }
         shutdown.cancel();
     }

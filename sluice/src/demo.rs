@@ -17,9 +17,13 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use sluice_client::{Endpoint, HttpApi, Transport};
 use sluice_relay::{FaultPlan, Relay};
+use sluice_store::SqliteStore;
 use tokio::sync::watch;
 
-use crate::{endpoints::Addresses, server_process::ServerProcess};
+use crate::{
+    endpoints::Addresses,
+    server_process::{self, ServerProcess},
+};
 use board::Board;
 use chaos::ChaosPlan;
 use cluster::{Cluster, Shape};
@@ -65,8 +69,14 @@ pub enum Server {
         /// What is killed meanwhile.
         chaos: Option<ChaosPlan>,
     },
-    /// Use the one whose HTTP API is here.
-    At(String),
+    /// Use one that runs.
+    At {
+        /// Its HTTP API.
+        http: String,
+        /// Its data folder, if that is on this machine: there is its process id,
+        /// and by that its memory.
+        data_dir: Option<PathBuf>,
+    },
     /// As `At`, but clients connect to these addresses instead of those that
     /// the server names.
     Behind {
@@ -99,6 +109,10 @@ pub async fn run(options: DemoOptions) -> anyhow::Result<Report> {
         },
     ));
     drop(log);
+    if options.progress {
+        // Here, where nothing that was asked for is wrong any more.
+        eprintln!("seed {seed}");
+    }
 
     let mut system = System::start(options.server).await?;
     let (endpoints, relays) = behind_relays(&system.endpoints, &options.faults, seed).await?;
@@ -157,6 +171,8 @@ struct System {
     http: String,
     endpoints: Vec<Endpoint>,
     process: Option<ServerProcess>,
+    /// Of a server that was not started for the run.
+    pid: Option<u32>,
     cluster: Option<Cluster>,
     chaos: Option<ChaosPlan>,
 }
@@ -169,6 +185,7 @@ impl System {
             http: String::new(),
             endpoints: Vec::new(),
             process: None,
+            pid: None,
             cluster: None,
             chaos: None,
         };
@@ -190,7 +207,13 @@ impl System {
                 system.cluster = Some(cluster);
                 system.chaos = chaos;
             }
-            Server::At(http) => {
+            Server::At { http, data_dir } => {
+                if let Some(folder) = data_dir {
+                    let pid = SqliteStore::holder(&folder).with_context(|| {
+                        format!("no server keeps its data in {}", folder.display())
+                    })?;
+                    system.pid = Some(pid);
+                }
                 let addresses = Addresses::of(&http).await?;
                 system.http = addresses.http.clone();
                 system.endpoints = vec![addresses.endpoint()?];
@@ -206,7 +229,8 @@ impl System {
     fn rss_peak_mb(&self) -> f64 {
         let process = self.process.as_ref().map(ServerProcess::rss_peak_mb);
         let cluster = self.cluster.as_ref().map(Cluster::rss_peak_mb);
-        process.or(cluster).unwrap_or_default()
+        let running = self.pid.map(server_process::rss_peak_mb);
+        process.or(cluster).or(running).unwrap_or_default()
     }
 
     async fn stop(self) -> anyhow::Result<()> {

@@ -155,13 +155,7 @@ impl Process {
 
     /// Highest resident memory so far, in MB.
     pub fn rss_peak_mb(&self) -> f64 {
-        let Some(pid) = self.guarded.child.id() else {
-            return 0.0;
-        };
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
-        kib.unwrap_or_default() / 1024.0
+        self.guarded.child.id().map_or(0.0, rss_peak_mb)
     }
 
     /// Kills it at once (SIGKILL).
@@ -209,6 +203,15 @@ impl Drop for Guarded {
         let _ = self.child.start_kill();
         self.folder.forget(&self.name);
     }
+}
+
+/// Highest resident memory of a process since its start, in MB; 0 when it is not
+/// known.
+pub fn rss_peak_mb(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
+    kib.unwrap_or_default() / 1024.0
 }
 
 /// The program that is running, to be started again as a server.

@@ -8,7 +8,7 @@ use sluice_protocol::{
     packet::{self, CloseReason, ErrorCode, Packet, packet::Body},
 };
 
-use super::{Output, Session, refusal};
+use super::{Output, Session, pace::Pace, refusal};
 use crate::{DisconnectReason, Ended, Event, state::Change};
 
 /// A connection that lasted this long was a good one: backing off starts anew.
@@ -169,6 +169,7 @@ impl Session {
         let Phase::LoggingIn { resuming, .. } = self.phase else {
             return;
         };
+        let pace = Pace::granted(&ack, now_ms);
         self.login.tokens_refused = 0;
         self.login.clock_was_adopted = false;
         self.adopt_server_time(now_ms, ack.server_time_ms);
@@ -193,6 +194,7 @@ impl Session {
         tracing::debug!(user = %self.user, device = %self.device, resuming, "connected");
         self.tell(Event::Connected { resumed: resuming });
         self.acks.connected(now_ms);
+        self.pace = pace;
         self.sync_after_connect(now_ms, ack.inbox_seq);
         self.repeat_calls();
         self.flush_reads(now_ms);
@@ -257,7 +259,7 @@ impl Session {
 
     pub(super) fn handle_go_away(&mut self, now_ms: u64, go_away: packet::GoAway) {
         let leave_at_ms = self.leave_at_ms(now_ms, &go_away);
-        self.flush_acks(now_ms, true);
+        self.acks.hurry();
         if go_away.reason() == CloseReason::TokenExpired {
             // The resume token has ended with it.
             self.keep_resume_token(Bytes::new());
@@ -353,7 +355,12 @@ impl Session {
         }
         let was_online = self.is_online();
         if was_online {
-            self.flush_acks(now_ms, true);
+            self.acks.hurry();
+            // Cursors that are too many for the pace are left untold.
+            while let Some(ack) = self.next_ack(now_ms) {
+                self.pace.went(&ack, now_ms);
+                self.transmit.push_back(ack);
+            }
         }
         let farewell = std::mem::take(&mut self.transmit);
         self.tell(Event::Disconnected {

@@ -10,12 +10,18 @@ use sluice_protocol::{
     packet,
 };
 
+use super::pace::Pace;
+
 /// Ranges above a gap that are kept; with more, the lowest gap is given up, as
 /// the server has forgotten that push long since.
 const RANGES_KEPT_MAX: usize = 4 * PUSH_ACK_RANGES_MAX;
 
 /// Conversations whose acks are remembered until they have surely arrived.
 const ACKED_MAX: usize = 256;
+/// Cursors that may wait; with so many nothing more is pulled.
+const CURSORS_MAX: usize = 20_000;
+/// This much is told at once, without waiting for more.
+const TOLD_AT_ONCE: usize = 32;
 /// An ack sent this long before the connection was lost has arrived.
 const ACKED_DOUBT_MS: u64 = 30_000;
 
@@ -32,7 +38,10 @@ pub(super) struct PushAcks {
     acked: HashMap<ConversationId, (u64, u64)>,
     /// Numbers that the next packet tells first.
     untold: usize,
+    /// When it is to be told.
     due_ms: Option<u64>,
+    /// That time has come.
+    is_due: bool,
 }
 
 // === impl PushAcks ===
@@ -104,6 +113,7 @@ impl PushAcks {
         self.ranges.clear();
         self.untold = 0;
         self.due_ms = None;
+        self.is_due = false;
     }
 
     /// On a new connection: the cursors that are left go out.
@@ -115,20 +125,54 @@ impl PushAcks {
         self.due_ms
     }
 
-    /// How much waits to be told.
-    pub(super) fn untold(&self) -> usize {
-        self.untold + self.cursors.len()
+    /// Notes that the time has come: it need not be waited for any more.
+    pub(super) fn expire(&mut self, now_ms: u64) {
+        if self.due_ms.is_some_and(|due| due <= now_ms) {
+            self.hurry();
+        }
     }
 
-    /// The next packet to send, while something is untold.
-    pub(super) fn flush(&mut self, now_ms: u64) -> Option<packet::PushAck> {
+    /// All that is untold is due now.
+    pub(super) fn hurry(&mut self) {
         self.due_ms = None;
-        if self.untold() == 0 {
+        self.is_due = true;
+    }
+
+    /// Cursors wait in such a number that no more should come.
+    pub(super) fn is_full(&self) -> bool {
+        self.cursors.len() >= CURSORS_MAX
+    }
+
+    /// The next packet, if one is due, with as many cursors as `pace` allows.
+    pub(super) fn poll(&mut self, now_ms: u64, pace: &Pace) -> Option<packet::PushAck> {
+        self.expire(now_ms);
+        if !self.is_due && self.untold + self.cursors.len() < TOLD_AT_ONCE {
+            return None;
+        }
+        let room = pace.cursors(now_ms);
+        let ack = self.take(now_ms, room.unwrap_or(0));
+        match room {
+            // More follows at once.
+            Ok(_) if !self.cursors.is_empty() => self.hurry(),
+            Err(at_ms) if !self.cursors.is_empty() => {
+                self.is_due = false;
+                self.due_ms = Some(at_ms);
+            }
+            _ => {
+                self.is_due = false;
+                self.due_ms = None;
+            }
+        }
+        ack
+    }
+
+    fn take(&mut self, now_ms: u64, cursors_max: usize) -> Option<packet::PushAck> {
+        if self.untold == 0 && (self.cursors.is_empty() || cursors_max == 0) {
             return None;
         }
         self.untold = 0;
         let left = self.cursors.extract_if(|_, _| true);
-        let told: Vec<_> = left.take(PUSH_ACK_CURSORS_MAX).collect();
+        let told: Vec<_> = left.take(cursors_max.min(PUSH_ACK_CURSORS_MAX)).collect();
         for (conversation, seq) in &told {
             self.acked(conversation, *seq, now_ms);
         }
@@ -164,7 +208,7 @@ mod tests {
             acks.unpushed(&group, n, 5);
         }
         assert_eq!(acks.due_ms(), Some(5));
-        let sizes: Vec<_> = std::iter::from_fn(|| acks.flush(0))
+        let sizes: Vec<_> = std::iter::from_fn(|| acks.poll(5, &Pace::default()))
             .map(|ack| ack.cursors.len())
             .collect();
         assert_eq!(sizes, [64, 64, 22]);
@@ -179,7 +223,7 @@ mod tests {
                 acks.arrived(number, 0);
                 model.insert(number);
             }
-            let told = acks.flush(0).unwrap_or_default();
+            let told = acks.poll(0, &Pace::default()).unwrap_or_default();
             let mut numbers: BTreeSet<u64> = (1..=told.cumulative).collect();
             for pair in told.ranges.chunks(2) {
                 prop_assert!(pair[0] > told.cumulative + 1 && pair[0] <= pair[1]);

@@ -213,7 +213,6 @@ impl Session {
             let due = timeline.due_ms();
             self.sync.expect(due);
         }
-        self.flush_acks(now_ms, false);
     }
 
     fn tell_entry(&mut self, now_ms: u64, held: Held) {
@@ -259,7 +258,7 @@ impl Session {
     }
 
     pub(super) fn start_due_pulls(&mut self, now_ms: u64) {
-        if self.sync.hole_due_ms.is_none_or(|due| due > now_ms) {
+        if self.sync.hole_due_ms.is_none_or(|due| due > now_ms) || self.acks.is_full() {
             return;
         }
         let is_due = |timeline: &Timeline| timeline.due_ms().is_some_and(|due| due <= now_ms);

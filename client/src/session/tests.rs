@@ -391,6 +391,7 @@ impl World {
             }
             assert!(device.acked.values().all(|times| *times == 1));
         }
+        assert_eq!(self.server.over_rate, 0, "packets over the limit");
         self.check_delivered();
     }
 
@@ -836,4 +837,50 @@ fn a_server_that_was_set_back_is_told_and_followed_from_there() {
     world.run_for(3_000);
     assert_eq!(world.devices[0].entries.len(), 2);
     assert_eq!(world.devices[0].saved.inbox, 2);
+}
+
+#[test]
+fn one_who_comes_back_to_thousands_of_groups_keeps_the_servers_pace() {
+    const GROUPS: u64 = 5_000;
+    let mut world = World::new(&USERS[..1], SessionConfig::default(), 22);
+    (world.server.packets_per_s, world.server.packets_burst) = (50, 200);
+    for number in 1..=GROUPS {
+        world.server.create_group(number, &["bob", "alice"]);
+    }
+    // A pull and a cursor for each of them, at 50 a second.
+    world.run_for(400_000);
+    assert_eq!(world.devices[0].events.last(), Some(&Event::CaughtUp));
+    assert_eq!(world.devices[0].entries.len() as u64, GROUPS);
+    assert_eq!(world.server.connects.len(), 1);
+    world.check();
+    // What can't wait doesn't wait for the cursors.
+    let most = world
+        .server
+        .push_acks
+        .iter()
+        .map(|(_, ack)| ack.cursors.len())
+        .max();
+    assert_eq!(most, Some(64));
+}
+
+#[test]
+fn messages_go_beside_thousands_of_cursors() {
+    let mut world = World::new(&USERS[..1], SessionConfig::default(), 23);
+    (world.server.packets_per_s, world.server.packets_burst) = (20, 40);
+    let pair = pair("alice", "bob");
+    world.run_for(1_000);
+    let now_ms = world.now_ms;
+    for number in 1..=2_000 {
+        let group = ConversationId::group(sluice_protocol::MessageId(number));
+        world.devices[0].session.acks.unpushed(&group, 1, now_ms);
+    }
+    world.run_for(20_000);
+    let told = world.server.delivered.len();
+    assert!((200..300).contains(&told), "{told}");
+    for body in numbered(10) {
+        world.send(0, &pair, body);
+    }
+    world.run_for(2_000);
+    assert_eq!(world.bodies(&pair, "alice"), numbered(10));
+    assert_eq!(world.server.over_rate, 0);
 }

@@ -35,6 +35,11 @@ pub(crate) struct ModelServer {
     pub(crate) refusals: usize,
     /// Entries a page.
     pub(crate) page: usize,
+    /// What a connection may send; 0: no limit.
+    pub(crate) packets_per_s: u32,
+    pub(crate) packets_burst: u32,
+    /// Packets that a gateway would have refused for their rate.
+    pub(crate) over_rate: usize,
     /// Group notices carry the entry only if so.
     pub(crate) notices_are_bare: bool,
     /// What the clients have acked and asked, for tests to look at.
@@ -54,6 +59,8 @@ pub(crate) struct Session {
     pub(crate) pushes: u64,
     /// Conversation and seq of each push, by number.
     pub(crate) pushed: Vec<(String, u64)>,
+    /// When the packets taken so far are paid for.
+    paid_at_us: u64,
 }
 
 impl ModelServer {
@@ -61,6 +68,8 @@ impl ModelServer {
         Self {
             now_ms: 1_790_000_000_000,
             page: 200,
+            packets_per_s: 1_000,
+            packets_burst: 4_000,
             ..Self::default()
         }
     }
@@ -150,6 +159,7 @@ impl ModelServer {
         let Some(session) = self.conns.get(&conn).cloned() else {
             return;
         };
+        self.count(conn, &body);
         let user = session.user;
         match body {
             Body::Send(send) => self.send(conn, id, &user, send),
@@ -232,6 +242,25 @@ impl ModelServer {
         }
     }
 
+    /// As a gateway's rate limit does.
+    fn count(&mut self, conn: Conn, body: &Body) {
+        let session = self.conns.get_mut(&conn).unwrap();
+        let cost = match body {
+            Body::PushAck(ack) => ack.cursors.len().clamp(1, 64) as u64,
+            _ => 1,
+        };
+        let Some(interval_us) = 1_000_000_u64.checked_div(self.packets_per_s.into()) else {
+            return;
+        };
+        let now_us = self.now_ms * 1_000;
+        let paid_at_us = session.paid_at_us.max(now_us);
+        let burst_us = interval_us * u64::from(self.packets_burst);
+        if paid_at_us + interval_us - now_us > burst_us {
+            self.over_rate += 1;
+        }
+        session.paid_at_us = paid_at_us + cost * interval_us;
+    }
+
     fn push_acked(&mut self, conn: Conn, ack: packet::PushAck) {
         assert!(ack.ranges.len() <= 64 && ack.cursors.len() <= 64);
         let session = self.conns[&conn].clone();
@@ -290,6 +319,8 @@ impl ModelServer {
             resume_token_expires_ms: self.now_ms + 86_400_000,
             token_expires_ms: self.now_ms + 86_400_000,
             inbox_seq: self.inboxes.get(&connect.user_id).map_or(0, Vec::len) as u64,
+            packets_per_s: self.packets_per_s,
+            packets_burst: self.packets_burst,
         };
         self.answer(conn, id, Body::ConnectAck(ack));
     }

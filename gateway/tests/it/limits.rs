@@ -1,10 +1,12 @@
 //! Rate limits and bounds on connections.
 
-use sluice_protocol::packet::{CloseReason, Connect, ErrorCode, Ping, PushAck, packet::Body};
+use sluice_protocol::packet::{
+    CloseReason, Connect, Cursor, ErrorCode, Ping, PushAck, packet::Body,
+};
 
 use crate::{
     client::{connect, text},
-    rig::{Rig, config},
+    rig::{Rig, config, eventually},
 };
 
 #[tokio::test]
@@ -117,6 +119,69 @@ async fn push_acks_are_counted_like_other_packets() {
         // It may be closed already.
         let ack = PushAck::default();
         let _ = alice.try_send(0, Body::PushAck(ack)).await;
+    }
+    alice.expect_go_away(CloseReason::RateLimited).await;
+}
+
+/// A PushAck with this many cursors.
+fn cursors(count: u32) -> Body {
+    let cursors = (1..=count).map(|group| Cursor {
+        conversation_id: format!("g:{group}"),
+        seq: 1,
+    });
+    Body::PushAck(PushAck {
+        cursors: cursors.collect(),
+        ..PushAck::default()
+    })
+}
+
+#[tokio::test]
+async fn a_push_ack_costs_what_it_carries_and_may_go_into_debt() {
+    let mut config = config();
+    config.limits.packets_per_s = 10;
+    config.limits.packets_burst = 20;
+    let rig = Rig::start_with(config).await;
+    let mut alice = rig.login("alice").await;
+    // Admitted, although little is left; what it costs beyond that is owed.
+    alice.send(0, cursors(24)).await;
+    alice.send(9, Body::Ping(Ping {})).await;
+    match alice.answer(9).await {
+        Body::Error(error) => assert_eq!(error.code(), ErrorCode::RateLimited),
+        other => panic!("unexpected {other:?}"),
+    }
+    eventually("the cursors are passed on", async || {
+        rig.services.seen().await.delivered.len() == 24
+    })
+    .await;
+    // Some 5 units at 10 a second are paid back soon.
+    tokio::time::sleep(std::time::Duration::from_millis(800)).await;
+    alice.send(10, Body::Ping(Ping {})).await;
+    assert!(matches!(alice.answer(10).await, Body::Pong(_)));
+}
+
+#[tokio::test]
+async fn one_who_reports_five_thousand_groups_at_once_is_not_closed() {
+    let rig = Rig::start().await;
+    let mut alice = rig.login("alice").await;
+    // A client that does not pace itself: what is refused is lost, no more.
+    for _ in 0..5_000_u32.div_ceil(64) {
+        alice.send(0, cursors(64)).await;
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    alice.send(9, Body::Ping(Ping {})).await;
+    assert!(matches!(alice.answer(9).await, Body::Pong(_)));
+}
+
+#[tokio::test]
+async fn a_flood_is_closed_although_some_of_it_is_taken() {
+    let mut config = config();
+    config.limits.packets_per_s = 1_000;
+    config.limits.packets_burst = 20;
+    let rig = Rig::start_with(config).await;
+    let mut alice = rig.login("alice").await;
+    for _ in 0..2_000 {
+        // It may be closed already.
+        let _ = alice.try_send(0, cursors(4)).await;
     }
     alice.expect_go_away(CloseReason::RateLimited).await;
 }

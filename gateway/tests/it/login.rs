@@ -25,6 +25,7 @@ async fn a_token_opens_a_session_and_leaving_unbinds_it() {
     let mut client = rig.connect().await;
     let ack = client.login("alice", "phone").await;
     assert_eq!((ack.user_id.as_str(), ack.send_window), ("alice", 64));
+    assert_eq!((ack.packets_per_s, ack.packets_burst), (1_000, 4_000));
     assert_eq!(ack.connection_id.len(), 16);
     assert_eq!(ack.resume_token.as_ref(), b"resume");
     assert_eq!(rig.services.routes("alice").await.len(), 1);
@@ -129,6 +130,24 @@ async fn a_recorded_connect_is_useless() {
     first.send(1, Body::Connect(recorded.clone())).await;
     assert!(matches!(first.answer(1).await, Body::ConnectAck(_)));
     expect_refused(&rig, recorded, ErrorCode::Replayed).await;
+}
+
+#[tokio::test]
+async fn unproven_connects_take_no_room_among_the_nonces() {
+    let mut config = config();
+    config.limits.replay_entries_max = 1;
+    let rig = Rig::start_with(config).await;
+    for n in 0..5 {
+        let resuming = Connect {
+            token: String::new(),
+            resume_token: vec![n; 32].into(),
+            ..connect("mallory", "phone")
+        };
+        let mut client = rig.connect().await;
+        client.send(1, Body::Connect(resuming)).await;
+        client.answer(1).await;
+    }
+    rig.login("alice").await;
 }
 
 #[tokio::test]

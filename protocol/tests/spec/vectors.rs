@@ -164,6 +164,8 @@ fn session() -> Vec<Vector> {
                 resume_token_expires_ms: T + 86_400_000,
                 token_expires_ms: T + 86_400_000,
                 inbox_seq: 17,
+                packets_per_s: 1_000,
+                packets_burst: 4_000,
             }),
         ),
         packet("ping", 0, Body::Ping(p::Ping {})),

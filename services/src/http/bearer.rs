@@ -5,16 +5,17 @@ use std::sync::Arc;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::{
     extract::FromRequestParts,
-    http::{HeaderMap, header, request::Parts},
+    http::{HeaderMap, Method, header, request::Parts},
 };
 use sluice_protocol::{UserId, packet::ErrorCode};
 use sluice_store::{User, UserStatus};
 
-use super::{Api, error::ApiError};
+use super::{Api, error::ApiError, seats::Seat};
 use crate::{TokenError, clock};
 
-/// The user whose valid, unrevoked token the call carries.
-pub(crate) struct Caller(pub(crate) User);
+/// The user whose valid, unrevoked token the call carries, with a seat among the
+/// calls under way. Reads and changes have seats apart.
+pub(crate) struct Caller(pub(crate) User, pub(crate) Seat);
 
 /// The call carries the admin token.
 pub(crate) struct Admin;
@@ -48,8 +49,15 @@ impl FromRequestParts<Arc<Api>> for Caller {
                 }
                 _ => ApiError::new(ErrorCode::BadToken, "the token is not valid"),
             })?;
+        let user = UserId::parse(&claims.sub)?;
+        // Before the store is asked anything.
+        let seats = match parts.method {
+            Method::GET | Method::HEAD => &api.reads,
+            _ => &api.changes,
+        };
+        let seat = seats.take(&user)?;
         let user = api
-            .user(&UserId::parse(&claims.sub)?)
+            .user(&user)
             .await?
             .ok_or_else(|| ApiError::new(ErrorCode::BadToken, "the token's user is gone"))?;
         if user.status == UserStatus::Banned {
@@ -61,7 +69,7 @@ impl FromRequestParts<Arc<Api>> for Caller {
                 "the token was revoked; log in again",
             ));
         }
-        Ok(Self(user))
+        Ok(Self(user, seat))
     }
 }
 

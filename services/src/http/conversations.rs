@@ -118,7 +118,7 @@ struct Place {
     responses((status = OK, body = ConversationList), (status = "4XX", body = ErrorBody)))]
 async fn list(
     State(api): State<Arc<Api>>,
-    Caller(user): Caller,
+    Caller(user, _seat): Caller,
     QueryOf(page): QueryOf<ListPage>,
 ) -> Result<Json<ConversationList>, ApiError> {
     let cursor = match page.cursor {
@@ -160,7 +160,7 @@ async fn list(
     responses((status = OK, body = Log), (status = "4XX", body = ErrorBody)))]
 async fn entries(
     State(api): State<Arc<Api>>,
-    Caller(user): Caller,
+    Caller(user, _seat): Caller,
     PathOf(id): PathOf<String>,
     QueryOf(stretch): QueryOf<Stretch>,
 ) -> Result<Json<Log>, ApiError> {
@@ -194,7 +194,7 @@ async fn entries(
         (status = "5XX", body = ErrorBody)))]
 async fn recall(
     State(api): State<Arc<Api>>,
-    Caller(user): Caller,
+    Caller(user, _seat): Caller,
     PathOf(id): PathOf<String>,
     headers: HeaderMap,
     JsonBody(place): JsonBody<Place>,
@@ -221,7 +221,7 @@ async fn recall(
         (status = "5XX", body = ErrorBody)))]
 async fn read(
     State(api): State<Arc<Api>>,
-    Caller(user): Caller,
+    Caller(user, _seat): Caller,
     PathOf(id): PathOf<String>,
     JsonBody(place): JsonBody<Place>,
 ) -> Result<StatusCode, ApiError> {

@@ -107,7 +107,7 @@ struct NewName {
         (status = "5XX", body = ErrorBody)))]
 async fn create(
     State(api): State<Arc<Api>>,
-    Caller(user): Caller,
+    Caller(user, _seat): Caller,
     headers: HeaderMap,
     JsonBody(new): JsonBody<NewGroup>,
 ) -> Result<(StatusCode, Json<Ack>), ApiError> {
@@ -127,7 +127,7 @@ async fn create(
     responses((status = OK, body = Group), (status = "4XX", body = ErrorBody)))]
 async fn group(
     State(api): State<Arc<Api>>,
-    Caller(user): Caller,
+    Caller(user, _seat): Caller,
     PathOf(id): PathOf<String>,
 ) -> Result<Json<Group>, ApiError> {
     let (group, role) = load(&api, &user.id, &id).await?;
@@ -147,7 +147,7 @@ async fn group(
         (status = "5XX", body = ErrorBody)))]
 async fn rename(
     State(api): State<Arc<Api>>,
-    Caller(user): Caller,
+    Caller(user, _seat): Caller,
     PathOf(id): PathOf<String>,
     headers: HeaderMap,
     JsonBody(new): JsonBody<NewName>,
@@ -162,7 +162,7 @@ async fn rename(
     responses((status = OK, body = Members), (status = "4XX", body = ErrorBody)))]
 async fn members(
     State(api): State<Arc<Api>>,
-    Caller(user): Caller,
+    Caller(user, _seat): Caller,
     PathOf(id): PathOf<String>,
 ) -> Result<Json<Members>, ApiError> {
     let (group, _) = load(&api, &user.id, &id).await?;
@@ -184,7 +184,7 @@ async fn members(
         (status = "5XX", body = ErrorBody)))]
 async fn add(
     State(api): State<Arc<Api>>,
-    Caller(user): Caller,
+    Caller(user, _seat): Caller,
     PathOf(id): PathOf<String>,
     headers: HeaderMap,
     JsonBody(new): JsonBody<NewMembers>,
@@ -200,7 +200,7 @@ async fn add(
         (status = "5XX", body = ErrorBody)))]
 async fn remove(
     State(api): State<Arc<Api>>,
-    Caller(user): Caller,
+    Caller(user, _seat): Caller,
     PathOf((id, member)): PathOf<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Json<Ack>, ApiError> {
@@ -216,7 +216,7 @@ async fn remove(
         (status = "5XX", body = ErrorBody)))]
 async fn leave(
     State(api): State<Arc<Api>>,
-    Caller(user): Caller,
+    Caller(user, _seat): Caller,
     PathOf(id): PathOf<String>,
     headers: HeaderMap,
 ) -> Result<Json<Ack>, ApiError> {
@@ -232,7 +232,7 @@ async fn leave(
         (status = "5XX", body = ErrorBody)))]
 async fn set_role(
     State(api): State<Arc<Api>>,
-    Caller(user): Caller,
+    Caller(user, _seat): Caller,
     PathOf((id, member)): PathOf<(String, String)>,
     headers: HeaderMap,
     JsonBody(new): JsonBody<NewRole>,

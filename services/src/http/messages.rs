@@ -54,7 +54,7 @@ struct NewMessage {
         (status = "5XX", body = ErrorBody)))]
 async fn send(
     State(api): State<Arc<Api>>,
-    Caller(user): Caller,
+    Caller(user, _seat): Caller,
     JsonBody(message): JsonBody<NewMessage>,
 ) -> Result<Json<Ack>, ApiError> {
     let send = message.into_send()?;

@@ -12,6 +12,7 @@ mod json;
 mod login_limit;
 mod messages;
 mod passwords;
+mod seats;
 mod users;
 
 use std::sync::Arc;
@@ -22,12 +23,16 @@ use sluice_protocol::{UserId, packet::CloseReason};
 use sluice_store::{StoreError, User};
 use utoipa::{
     Modify, OpenApi,
-    openapi::security::{Http, HttpAuthScheme, SecurityScheme},
+    openapi::{
+        ContentBuilder, HeaderBuilder, Ref, Response, ResponseBuilder,
+        schema::{ObjectBuilder, Type},
+        security::{Http, HttpAuthScheme, SecurityScheme},
+    },
 };
 use utoipa_axum::router::OpenApiRouter;
 
 pub(crate) use self::calls::{Calls, listen, own_answers};
-use self::{error::ApiError, login_limit::LoginLimit, passwords::Passwords};
+use self::{error::ApiError, login_limit::LoginLimit, passwords::Passwords, seats::Seats};
 use crate::{Roles, TokenSigner, downlink::Outbox, node::Node};
 
 /// Bytes of one request's body: a message of 60 KiB in base64, and its frame.
@@ -39,6 +44,10 @@ pub(crate) struct Api {
     signer: Arc<TokenSigner>,
     passwords: Passwords,
     login_limit: LoginLimit,
+    /// For calls that only look.
+    reads: Arc<Seats>,
+    /// For those that change something.
+    changes: Arc<Seats>,
     calls: Arc<Calls>,
 }
 
@@ -85,6 +94,8 @@ impl Api {
                 config.logins_per_user_per_minute,
                 config.login_table_max_users,
             ),
+            reads: Seats::new(config.http_reads_per_user_max, config.http_reads_max),
+            changes: Seats::new(config.http_changes_per_user_max, config.http_pending_max),
             node,
             signer,
             calls,
@@ -132,7 +143,8 @@ pub(crate) fn router(api: Arc<Api>, roles: Roles) -> Router {
     if roles.group {
         routes = routes.merge(groups::router());
     }
-    let (router, document) = routes.split_for_parts();
+    let (router, mut document) = routes.split_for_parts();
+    describe_seats(&mut document);
     let document = Arc::new(document);
     router
         .route(
@@ -149,4 +161,43 @@ pub(crate) fn router(api: Arc<Api>, roles: Roles) -> Router {
         })
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .with_state(api)
+}
+
+/// Says of every call with a user's bearer what it gets when too many run.
+fn describe_seats(document: &mut utoipa::openapi::OpenApi) {
+    let full = |description: &str| -> Response {
+        let seconds = ObjectBuilder::new().schema_type(Type::Integer);
+        let header = HeaderBuilder::new()
+            .schema(Some(seconds))
+            .description(Some("Seconds."));
+        ResponseBuilder::new()
+            .description(description)
+            .header("Retry-After", header.build())
+            .content(
+                "application/json",
+                ContentBuilder::new()
+                    .schema(Some(Ref::from_schema_name("ErrorBody")))
+                    .build(),
+            )
+            .build()
+    };
+    let paths = document.paths.paths.iter_mut();
+    for (_, path) in paths.filter(|(name, _)| !name.starts_with("/admin")) {
+        let operations = [
+            &mut path.get,
+            &mut path.put,
+            &mut path.post,
+            &mut path.delete,
+        ];
+        for operation in operations.into_iter().flatten() {
+            if operation.security.is_none() {
+                continue;
+            }
+            let of_user = full("`too_many_pending`: too many calls of this user run.");
+            let of_all = full("`unavailable`: too many calls run, or a part is away.");
+            let responses = &mut operation.responses.responses;
+            responses.insert("429".to_owned(), of_user.into());
+            responses.insert("503".to_owned(), of_all.into());
+        }
+    }
 }

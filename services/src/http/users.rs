@@ -129,7 +129,7 @@ async fn login(
     responses((status = OK, body = Token), (status = "4XX", body = ErrorBody)))]
 async fn refresh(
     State(api): State<Arc<Api>>,
-    Caller(user): Caller,
+    Caller(user, _seat): Caller,
 ) -> Result<Json<Token>, ApiError> {
     token(&api, &user.id, user.token_epoch).map(Json)
 }
@@ -157,7 +157,7 @@ async fn logout(
     responses((status = OK, body = Token), (status = "4XX", body = ErrorBody)))]
 async fn change_password(
     State(api): State<Arc<Api>>,
-    Caller(user): Caller,
+    Caller(user, _seat): Caller,
     JsonBody(change): JsonBody<PasswordChange>,
 ) -> Result<Json<Token>, ApiError> {
     check_password(&api, &user.id, change.password).await?;

@@ -1,5 +1,7 @@
 //! The HTTP API, called as axum would call it.
 
+use std::{future::Future, pin::Pin, task::Poll};
+
 use std::time::Duration;
 
 use axum::{
@@ -17,6 +19,9 @@ use sluice_services::Config;
 use tower::ServiceExt as _;
 
 use crate::world::{World, config, fresh_id, pair, text};
+
+/// A call that has begun and, until it is polled again, doesn't end.
+type Begun = Pin<Box<dyn Future<Output = Answer>>>;
 
 /// One answer.
 #[derive(Debug)]
@@ -76,6 +81,20 @@ impl Api {
             status,
             retry_after,
             body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+        }
+    }
+
+    /// Has a list waiting for the store.
+    async fn begin_list(&self, token: &str) -> Begun {
+        loop {
+            let (api, token) = (Self(self.0.clone()), token.to_owned());
+            let mut call: Begun =
+                Box::pin(async move { api.call("GET", "/conversations", &token, None).await });
+            let seen = std::future::poll_fn(|context| Poll::Ready(call.as_mut().poll(context)));
+            if seen.await.is_pending() {
+                return call;
+            }
+            // A store that was quicker than one look: once more.
         }
     }
 
@@ -519,11 +538,51 @@ async fn blocks_mutes_and_bans_take_hold_at_once() {
 }
 
 #[tokio::test]
+async fn reads_run_few_at_once_of_one_user_and_of_all() {
+    let config = Config {
+        http_reads_per_user_max: 2,
+        http_reads_max: 3,
+        ..config()
+    };
+    let world = World::with(config, MemoryBus::new(MemoryBusConfig::default())).await;
+    let api = Api::of(&world);
+    let ann = api.user("ann").await;
+    let (ben, cat) = (api.user("ben").await, api.user("cat").await);
+
+    let first = api.begin_list(&ann).await;
+    let second = api.begin_list(&ann).await;
+    let over = api.call("GET", "/conversations", &ann, None).await;
+    assert!(over.retry_after);
+    over.refused(429, "too_many_pending");
+    // What ann changes is not held up by what she reads.
+    let hello = json!({"to_user": "ben", "text": "hello"});
+    let sent = api.call("POST", "/messages", &ann, Some(hello)).await;
+    sent.is(200);
+
+    let third = api.begin_list(&ben).await;
+    let over = api.call("GET", "/conversations", &cat, None).await;
+    assert!(over.retry_after);
+    over.refused(503, "unavailable");
+
+    // Who goes away makes room, and so does who has the answer.
+    drop(first);
+    api.call("GET", "/conversations", &cat, None).await.is(200);
+    second.await.is(200);
+    third.await.is(200);
+    api.call("GET", "/conversations", &ann, None).await.is(200);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn the_document_lists_every_route() {
     let world = World::new().await;
     let api = Api::of(&world);
     let document = api.call("GET", "/openapi.json", "", None).await.is(200);
     assert!(document["openapi"].as_str().unwrap().starts_with("3."));
+    let list = &document["paths"]["/conversations"]["get"]["responses"];
+    for status in ["429", "503"] {
+        assert!(list[status]["headers"]["Retry-After"].is_object(), "{list}");
+    }
     let mut routes: Vec<_> = document["paths"]
         .as_object()
         .unwrap()

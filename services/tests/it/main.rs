@@ -7,6 +7,7 @@ mod faults;
 mod groups;
 mod http;
 mod private;
+mod pulls;
 mod recall;
 mod receipts;
 mod sessions;

@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use sluice_client::{
     ApiError, Client, DeviceId, Endpoint, EventStream, HttpApi, LocalState, Platform, Transport,
     UserId,
@@ -11,7 +11,7 @@ use sluice_client::{
 use tokio_util::sync::CancellationToken;
 
 use super::{password, state_dir, token_file::TokenFile, tokens::Tokens, trouble::reason};
-use crate::endpoints::Addresses;
+use crate::{cli::Stopped, endpoints::Addresses};
 
 /// Who talks to which server.
 #[derive(Debug, clap::Args)]
@@ -84,7 +84,7 @@ impl AccountArgs {
         let opened = self.open_uninterrupted(command, state, shutdown.clone());
         tokio::select! {
             opened = opened => opened,
-            () = shutdown.cancelled() => bail!("stopped before the login"),
+            () = shutdown.cancelled() => Err(Stopped("the login").into()),
         }
     }
 

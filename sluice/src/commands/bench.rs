@@ -8,7 +8,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use sluice_load::LoadTransport;
 use tokio_util::sync::CancellationToken;
 
-use crate::bench::{self, IdleOptions, IdleReport};
+use crate::{
+    bench::{self, IdleOptions, IdleReport},
+    cli::Stopped,
+};
 
 /// Measure what connections cost
 #[derive(Debug, clap::Args)]
@@ -97,6 +100,9 @@ async fn idle(args: IdleArgs, shutdown: &CancellationToken) -> anyhow::Result<Id
     if args.connections == 0 {
         bail!("--connections must be at least 1");
     }
+    if args.duration == 0 {
+        bail!("--duration must be at least 1 second");
+    }
     let files_max = open_files_max();
     if args.connections.saturating_add(FILES_ELSE) > files_max {
         bail!(
@@ -111,17 +117,16 @@ async fn idle(args: IdleArgs, shutdown: &CancellationToken) -> anyhow::Result<Id
     let progress = ProgressBar::new(args.connections as u64);
     let style = ProgressStyle::with_template("{msg:24} {wide_bar} {pos}/{len} {per_sec} {elapsed}");
     progress.set_style(style.context("the progress bar's template")?);
-    bench::idle(
-        IdleOptions {
-            transport: args.transport,
-            connections: args.connections,
-            hold: Duration::from_secs(args.duration),
-            server,
-        },
-        progress,
-        shutdown.clone(),
-    )
-    .await
+    let options = IdleOptions {
+        transport: args.transport,
+        connections: args.connections,
+        hold: Duration::from_secs(args.duration),
+        server,
+    };
+    tokio::select! {
+        report = bench::idle(options, progress, shutdown.clone()) => report,
+        () = shutdown.cancelled() => Err(Stopped("the end").into()),
+    }
 }
 
 fn transport(name: &str) -> Result<LoadTransport, String> {

@@ -136,7 +136,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<Exit
     };
     // Whatever was under way is done as a whole or not at all.
     let result = shutdown.run_until_cancelled(work).await;
-    result.unwrap_or_else(|| bail!("stopped before the end"))
+    result.unwrap_or_else(|| Err(crate::cli::Stopped("the end").into()))
 }
 
 async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {

@@ -7,6 +7,7 @@ use sluice_relay::FaultPlan;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    cli::Stopped,
     demo::{self, DemoOptions, Server, chaos::ChaosPlan, cluster::Shape},
     server_process,
 };
@@ -41,9 +42,13 @@ pub struct Args {
     /// "delay_ms=40,jitter_ms=20,reset_s=10,stall_s=20"; 0 turns a fault off
     #[arg(long, value_name = "FAULTS", default_value = "")]
     faults: FaultPlan,
-    /// Use a running server, by the address of its HTTP API; its memory is not known then
+    /// Use a running server, by the address of its HTTP API
     #[arg(long, value_name = "ADDR")]
     server: Option<String>,
+    /// That server's data folder, if it runs on this machine: there is its process
+    /// id, and so its memory; without it, server_rss_peak_mb is 0
+    #[arg(long, value_name = "DIR", requires = "server")]
+    data_dir: Option<PathBuf>,
     /// Start a cluster for the run instead of one process: Redis, MariaDB and the
     /// roles, such as "gateways=3,services=2[,redis=cluster][,mariadb=2]"
     #[arg(long, value_name = "SHAPE", conflicts_with = "server")]
@@ -68,7 +73,6 @@ pub struct Args {
 /// Runs the command.
 pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
     let seed = args.seed.unwrap_or_else(|| rand::random::<u32>().into());
-    eprintln!("seed {seed}");
     let options = DemoOptions {
         data: args.data,
         limit: args.limit.unwrap_or(usize::MAX),
@@ -77,7 +81,10 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<Exit
         faults: args.faults,
         seed,
         server: match (args.server, args.cluster) {
-            (Some(http), _) => Server::At(http),
+            (Some(http), _) => Server::At {
+                http,
+                data_dir: args.data_dir,
+            },
             (None, Some(shape)) => Server::Cluster {
                 program: server_process::this_program()?,
                 shape,
@@ -90,10 +97,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<Exit
     };
     let report = tokio::select! {
         report = demo::run(options) => report?,
-        () = shutdown.cancelled() => {
-            eprintln!("stopped before the end");
-            return Ok(ExitCode::from(130));
-        }
+        () = shutdown.cancelled() => return Err(Stopped("the end").into()),
     };
     let mut stdout = std::io::stdout().lock();
     if args.json {

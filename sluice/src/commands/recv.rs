@@ -9,9 +9,12 @@ use serde_json::json;
 use sluice_client::{Content, ContentType, Entry, Event, EventStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::chat::{
-    Account, AccountArgs, Page, Palette, Render, StateDefault, close, disconnected, kicked, now_ms,
-    printable, type_name,
+use crate::{
+    chat::{
+        Account, AccountArgs, Page, Palette, Render, StateDefault, close, disconnected, kicked,
+        now_ms, printable, type_name,
+    },
+    cli::Stopped,
 };
 
 /// Print messages as they come
@@ -82,13 +85,20 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<Exit
         () = over(span) => Ok(()),
         () = shutdown.cancelled() => Ok(()),
     };
-    if is_kept {
+    if is_kept && outcome.is_ok() {
         close(&client, &mut events).await;
+    } else if is_kept {
+        // The last entry was not printed: it is to come again.
+        client.disconnect(false).await;
     } else {
         // A device that has no state won't come back.
         client.disconnect(true).await;
     }
     outcome?;
+    let is_short = args.count.is_some_and(|count| progress.printed < count);
+    if shutdown.is_cancelled() && (is_short || !progress.is_caught_up) {
+        return Err(Stopped("all had come").into());
+    }
     match args.count {
         Some(count) if progress.printed < count => {
             bail!(

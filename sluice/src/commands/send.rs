@@ -13,7 +13,10 @@ use sluice_client::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::chat::{Account, AccountArgs, StateDefault, disconnected, kicked, printable};
+use crate::{
+    chat::{Account, AccountArgs, StateDefault, disconnected, kicked, printable},
+    cli::Stopped,
+};
 
 /// Send one message and wait until it is stored
 ///
@@ -72,7 +75,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<Exit
     let client_msg_id = pending.client_msg_id();
     let stored = tokio::select! {
         stored = acked(pending, &mut events, args.timeout) => stored,
-        () = shutdown.cancelled() => Err(anyhow!("stopped before the ack")),
+        () = shutdown.cancelled() => Err(Stopped("the ack").into()),
     };
     // A device that has no state won't come back.
     client.disconnect(!is_kept).await;

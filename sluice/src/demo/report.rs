@@ -54,7 +54,8 @@ pub struct Report {
     pub ack_p99_ms: f64,
     /// First send to last arrival.
     pub duration_s: f64,
-    /// Highest resident memory of the server's processes; 0 with `--server`.
+    /// Highest resident memory of the server's processes since their start; 0
+    /// when it is not known: with `--server` but without `--data-dir`.
     pub server_rss_peak_mb: f64,
     /// Makes the same run again.
     pub seed: u64,
@@ -209,7 +210,6 @@ impl Report {
             row("processes killed", chaos.kills.to_string());
             row("longest stall (ms)", format!("{:.0}", chaos.stall_max_ms));
         }
-        row("seed", self.seed.to_string());
         row("ok", if self.ok { "yes" } else { "NO" }.to_owned());
         let mut text = table.to_string();
         for example in &self.examples {

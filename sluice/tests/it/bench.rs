@@ -53,6 +53,17 @@ fn it_measures_a_running_server() {
 }
 
 #[test]
+fn no_time_at_all_is_refused_by_name() {
+    let output = Command::new(SLUICE)
+        .args(["bench", "idle", "--duration", "0"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("--duration must be at least 1"), "{told}");
+}
+
+#[test]
 fn more_connections_than_open_files_are_refused_at_once() {
     let output = Command::new(SLUICE)
         .args(["bench", "idle", "--connections", "99999999"])

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::server::SLUICE;
+use crate::server::{SLUICE, Server};
 
 pub(crate) fn demo(arguments: &[&str]) -> Value {
     let output = Command::new(SLUICE)
@@ -71,6 +71,31 @@ fn the_excerpt_replays_over_both_transports() {
     assert_eq!(report["delivered"], report["expected"]);
     assert_eq!(report["acked"], report["messages"]);
     assert!(report["server_rss_peak_mb"].as_f64().unwrap() > 1.0);
+}
+
+#[test]
+fn a_running_server_is_judged_like_one_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path(), None);
+    let data = folder.path().join("data");
+    let at = ["--limit", "30", "--seed", "3", "--server"];
+    let mut arguments = at.to_vec();
+    arguments.push(&server.addresses.http);
+    let unknown = demo(&arguments);
+    assert_eq!(unknown["server_rss_peak_mb"], 0.0);
+    arguments.extend(["--data-dir", data.to_str().unwrap()]);
+    for report in [unknown, demo(&arguments)] {
+        let figure = |name: &str| report[name].as_f64().unwrap();
+        assert_eq!(report["ok"], true);
+        assert!(figure("cuts") >= figure("users") * 0.05, "{report}");
+        // Whoever was cut off came back.
+        assert!(figure("reconnects") >= figure("cuts"), "{report}");
+        if report["server_rss_peak_mb"] != 0.0 {
+            assert!(figure("server_rss_peak_mb") > 1.0, "{report}");
+            return;
+        }
+    }
+    panic!("the memory is not known");
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod log_step;
 mod members;
 mod membership;
 mod months;
+mod placement;
 mod pulls;
 mod rows;
 mod schema;

@@ -5,6 +5,7 @@ use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 use super::{
     failure::Failure,
     months::{Month, partition_list},
+    placement,
     servers::{Servers, Work},
 };
 use crate::{Migrated, StoreError};
@@ -14,6 +15,7 @@ use crate::{Migrated, StoreError};
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/mysql/0001_tables.sql"),
     include_str!("../../migrations/mysql/0002_past_membership.sql"),
+    include_str!("../../migrations/mysql/0003_shards.sql"),
 ];
 
 /// Months that have partitions of their own from the start, beside this one.
@@ -38,7 +40,7 @@ struct Done {
 ///
 /// # Errors
 /// [`StoreError::NewerSchema`], and [`StoreError::BadConfig`] when the data was
-/// spread over another number of shards.
+/// spread otherwise over shards or databases.
 pub(super) async fn migrate(servers: &Servers, shards: u16) -> Result<Vec<Migrated>, StoreError> {
     let mut all = Vec::new();
     for place in servers.all() {
@@ -50,6 +52,7 @@ pub(super) async fn migrate(servers: &Servers, shards: u16) -> Result<Vec<Migrat
             months: done.months.into_iter().map(Month::name).collect(),
         });
     }
+    placement::check(servers).await?;
     Ok(all)
 }
 

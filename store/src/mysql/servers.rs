@@ -75,6 +75,12 @@ impl Servers {
         (0..self.pools.len()).map(Place)
     }
 
+    /// Every shard and where it is.
+    pub(super) fn placement(&self) -> impl ExactSizeIterator<Item = (u16, Place)> {
+        let places = self.placement.iter().enumerate();
+        places.map(|(shard, place)| (shard as u16, Place(*place)))
+    }
+
     /// Where a user's rows are.
     pub(super) fn of_user(&self, user: &UserId) -> Place {
         self.of_key(user.as_str())
