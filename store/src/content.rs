@@ -17,7 +17,8 @@ pub enum Content {
         /// Empty once recalled.
         body: Bytes,
     },
-    /// The message at `seq` is recalled: its body is wiped.
+    /// The message at `seq` is recalled: its body is wiped. One that is recalled
+    /// already gets no second entry: whoever asks is told of the first.
     Recall {
         /// Position of the recalled message.
         seq: Seq,

@@ -37,6 +37,14 @@ async fn the_sender_takes_a_message_back() {
         ErrorCode::UnknownMessage,
         "a recall is no message"
     );
+    // Once more, under another id: told of the first, and no second entry.
+    let again = ack(world.recall(&alice, &conversation, sent.seq).await);
+    assert_eq!(
+        (again.seq, again.user_seq),
+        (recalled.seq, recalled.user_seq)
+    );
+    let repeated = world.gateway.entry(&bob).await;
+    assert_eq!((repeated.seq, repeated.content), (entry.seq, entry.content));
     // The body is gone from pulls, and from the push of a late retry.
     let sync = Body::SyncInbox(packet::SyncInbox { after: 0, limit: 1 });
     let Body::InboxPage(page) = world.query(&bob, sync).await else {

@@ -63,7 +63,9 @@ impl Work for LogStep<'_> {
             unknown: self.unknown,
             logs: load_logs(connection, &self.entries).await?,
             sent: load_sent(connection, &self.entries).await?,
+            recalls: load_recalls(connection, &self.entries).await?,
             kept: HashMap::new(),
+            named: Vec::new(),
             own: HashMap::new(),
             added: Vec::new(),
             added_own: Vec::new(),
@@ -118,7 +120,11 @@ struct Batch<'c> {
     unknown: &'c HashSet<UserId>,
     logs: BTreeMap<ConversationId, Log>,
     sent: HashMap<SentKey, u64>,
+    /// The entry that recalled a message.
+    recalls: HashMap<(ConversationId, u64), u64>,
     kept: HashMap<(ConversationId, u64), Kept<'c>>,
+    /// The ids to be remembered, with the seqs that they name.
+    named: Vec<(&'c NewEntry, u64)>,
     /// How many counting entries a sender has in a group.
     own: HashMap<(ConversationId, UserId), u64>,
     added: Vec<Added<'c>>,
@@ -142,9 +148,22 @@ impl<'c> Batch<'c> {
             return Err(CommitRefusal::OutOfOrder);
         }
         let effect = self.check(entry)?;
-        self.sent
-            .insert(key(entry.client_msg_id), self.end_of(entry).seq + 1);
-        Ok(Outcome::Stored(self.append(entry, content, effect)))
+        // A recall of what is recalled already: its id is one more name of the
+        // entry that did it, so that a retry is known whatever comes in between.
+        let first = match &effect {
+            Effect::Recall(target) => (self.recalls)
+                .get(&(entry.conversation.clone(), target.0))
+                .copied(),
+            _ => None,
+        };
+        let seq = first.unwrap_or_else(|| self.end_of(entry).seq + 1);
+        let outcome = match first {
+            Some(first) => self.first_answer(entry, first, &content)?,
+            None => Outcome::Stored(self.append(entry, content, effect)),
+        };
+        self.sent.insert(key(entry.client_msg_id), seq);
+        self.named.push((entry, seq));
+        Ok(outcome)
     }
 
     fn end_of(&self, entry: &NewEntry) -> LogEnd {
@@ -266,6 +285,8 @@ impl<'c> Batch<'c> {
             && let Some(kept) = self.kept.get_mut(&(entry.conversation.clone(), target.0))
         {
             kept.recalled = true;
+            self.recalls
+                .insert((entry.conversation.clone(), target.0), end.seq);
         }
         let kept = Kept {
             message_id: entry.message_id,
@@ -368,6 +389,30 @@ pub(super) async fn find_sent(
     Ok(sent)
 }
 
+/// Which entries recalled the messages that the batch recalls.
+async fn load_recalls(
+    connection: &mut MySqlConnection,
+    entries: &[&NewEntry],
+) -> Result<HashMap<(ConversationId, u64), u64>, Failure> {
+    let targets = entries.iter().filter_map(|entry| match entry.content {
+        Content::Recall { seq } => Some((&entry.conversation, seq.0)),
+        _ => None,
+    });
+    let targets: BTreeSet<_> = targets.collect();
+    let targets: Vec<_> = targets.into_iter().collect();
+    let mut recalls = HashMap::new();
+    for targets in targets.chunks(ROWS_MAX) {
+        let mut sql = Sql::new("SELECT conversation, target, seq FROM recall WHERE");
+        let targets = targets.iter().map(|(id, seq)| (*id, Second::Seq(*seq)));
+        push_positions(&mut sql, "conversation", "target", targets);
+        for row in sql.build().fetch_all(&mut *connection).await? {
+            let key = (conversation_id(&row, 0)?, row.try_get(1)?);
+            recalls.insert(key, row.try_get(2)?);
+        }
+    }
+    Ok(recalls)
+}
+
 impl<'c> Batch<'c> {
     /// The entries that repeats and recalls speak of. Rare, so they may cost
     /// a look at every month.
@@ -386,6 +431,8 @@ impl<'c> Batch<'c> {
             wanted.extend(self.sent.get(&key).map(|seq| (&entry.conversation, *seq)));
             if let Content::Recall { seq } = entry.content {
                 wanted.insert((&entry.conversation, seq.0));
+                let first = self.recalls.get(&(entry.conversation.clone(), seq.0));
+                wanted.extend(first.map(|first| (&entry.conversation, *first)));
             }
         }
         let wanted: Vec<_> = wanted.into_iter().collect();
@@ -531,18 +578,18 @@ impl Batch<'_> {
     }
 
     async fn write_sent(&self, connection: &mut MySqlConnection) -> Result<(), Failure> {
-        let mut added: Vec<_> = self.added.iter().collect();
-        added.sort_by_key(|added| added.entry.client_msg_id);
-        for added in added.chunks(ROWS_MAX) {
+        let mut named = self.named.clone();
+        named.sort_by_key(|(entry, _)| entry.client_msg_id);
+        for named in named.chunks(ROWS_MAX) {
             let mut sql = Sql::new(
                 "INSERT INTO dedup (client_msg_id, conversation, sender, client_ms, seq) ",
             );
-            sql.push_values(added, |mut row, Added { entry, end, .. }| {
+            sql.push_values(named, |mut row, (entry, seq)| {
                 row.push_bind(&entry.client_msg_id.as_bytes()[..]);
                 row.push_bind(entry.conversation.as_str().as_bytes());
                 row.push_bind(entry.sender.as_str().as_bytes());
                 row.push_bind(entry.client_msg_id.unix_ms());
-                row.push_bind(end.seq);
+                row.push_bind(*seq);
             });
             sql.build().execute(&mut *connection).await?;
         }

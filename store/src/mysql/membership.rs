@@ -83,8 +83,14 @@ impl Effect<'_> {
                 )
                 .bind(conversation)
                 .bind(target.0)
-                .execute(connection)
+                .execute(&mut *connection)
                 .await?;
+                sqlx::query("INSERT INTO recall (conversation, target, seq) VALUES (?, ?, ?)")
+                    .bind(conversation)
+                    .bind(target.0)
+                    .bind(seq)
+                    .execute(connection)
+                    .await?;
             }
         }
         Ok(())

@@ -16,6 +16,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/mysql/0001_tables.sql"),
     include_str!("../../migrations/mysql/0002_past_membership.sql"),
     include_str!("../../migrations/mysql/0003_shards.sql"),
+    include_str!("../../migrations/mysql/0004_recalls.sql"),
 ];
 
 /// Months that have partitions of their own from the start, beside this one.

@@ -16,7 +16,7 @@ use super::{
     conversation_state::{ConversationState, LogEnd, Parties, inbox_end, user_key},
     fence,
     integer::{ConversationKey, UserKey, from_sql, to_sql},
-    membership::Effect,
+    membership::{Effect, find_recall},
     memory::WriterMemory,
     writer::Write,
 };
@@ -186,6 +186,11 @@ impl<'a> Batch<'a> {
             sender,
             &mut |user| find_user(self.connection, self.memory, user),
         )?;
+        if let (Effect::Recall(target), Some(state)) = (&effect, state.as_ref())
+            && let Some(seq) = find_recall(self.connection, state.key, *target)?
+        {
+            return self.answer_as_first(state, seq, entry, sender, &content);
+        }
         let state = match state {
             Some(state) => state,
             None => {
@@ -273,6 +278,22 @@ impl<'a> Batch<'a> {
             server_time_ms: from_sql(row.get(1)?),
             inbox,
         }))
+    }
+
+    /// A recall of what is recalled already: its id is one more name of the entry
+    /// that did it, so that a retry is known whatever comes in between.
+    fn answer_as_first(
+        &mut self,
+        state: &ConversationState,
+        seq: i64,
+        entry: &NewEntry,
+        sender: UserKey,
+        content: &ContentRow<'_>,
+    ) -> Result<Outcome, Stop> {
+        let answer = self.first_answer(state, seq, content)?;
+        let id = entry.client_msg_id;
+        (self.statements.insert_dedup).execute(params![sender, state.key, id.as_bytes(), seq])?;
+        Ok(answer)
     }
 
     fn append(

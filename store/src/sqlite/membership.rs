@@ -169,6 +169,11 @@ impl<'e> Effect<'e> {
                          WHERE conversation = ?1 AND seq = ?2",
                     )?
                     .execute(params![conversation, to_sql(target.0)])?;
+                connection
+                    .prepare_cached(
+                        "INSERT INTO recall (conversation, target, seq) VALUES (?1, ?2, ?3)",
+                    )?
+                    .execute(params![conversation, to_sql(target.0), to_sql(seq.0)])?;
             }
         }
         Ok(())
@@ -188,6 +193,18 @@ fn check_recallable(
         Some(kind) if is_message(kind) => Ok(()),
         _ => Err(CommitRefusal::UnknownMessage.into()),
     }
+}
+
+/// The entry that recalled a message, if there is one.
+pub(super) fn find_recall(
+    connection: &Connection,
+    conversation: ConversationKey,
+    target: Seq,
+) -> Result<Option<i64>, StoreError> {
+    let found = connection
+        .prepare_cached("SELECT seq FROM recall WHERE conversation = ?1 AND target = ?2")?
+        .query_row(params![conversation, to_sql(target.0)], |row| row.get(0));
+    Ok(found.optional()?)
 }
 
 fn rename(

@@ -3,7 +3,7 @@
 use sluice_protocol::{Partition, PartitionEpoch, Seq, UserSeq};
 use sluice_store::{Commit, CommitRefusal, Content, Outcome, StoreError};
 
-use crate::kit::{Bench, Engine, PAGE, PARTITION, client_id, entry, pair, say, user};
+use crate::kit::{Bench, Engine, PAGE, PARTITION, client_id, entry, group, pair, say, user};
 
 pub(crate) async fn a_private_message_goes_to_the_log_and_to_both_inboxes(engine: Engine) {
     let bench = Bench::with_users(engine, &["bob", "alice", "carol"]).await;
@@ -197,6 +197,50 @@ pub(crate) async fn a_recall_wipes_the_body_and_is_an_entry_of_its_own(engine: E
         bench.commit_one(first_recall).await,
         Outcome::Duplicate(_)
     ));
+}
+
+pub(crate) async fn a_second_recall_is_told_of_the_first(engine: Engine) {
+    let bench = Bench::with_users(engine, &["alice", "bob"]).await;
+    let conversation = group(1);
+    let members = vec![user("bob")];
+    let name = "g".to_owned();
+    bench
+        .stored(entry(
+            &conversation,
+            "alice",
+            Content::GroupCreated { name, members },
+        ))
+        .await;
+    for _ in 2..=3 {
+        bench.stored(say(&conversation, "bob", "oops")).await;
+    }
+    let recall = |who: &str, seq| entry(&conversation, who, Content::Recall { seq: Seq(seq) });
+    let first = bench.stored(recall("bob", 2)).await;
+    assert_eq!(first.seq, Seq(4));
+    // By another name, by another member, in a batch with the first, after a restart.
+    let second = recall("bob", 2);
+    let by_alice = recall("alice", 2);
+    for again in [&second, &by_alice, &second] {
+        let outcome = bench.commit_one(again.clone()).await;
+        assert_eq!(outcome, Outcome::Duplicate(first.clone()));
+    }
+    let outcomes = bench
+        .commit(vec![recall("bob", 3), recall("alice", 3)])
+        .await;
+    let Outcome::Stored(stored) = &outcomes[0] else {
+        panic!("{outcomes:?}")
+    };
+    assert_eq!(outcomes[1], Outcome::Duplicate(stored.clone()));
+    assert_eq!(stored.seq, Seq(5));
+    let bench = bench.reopened().await;
+    let outcome = bench.commit_one(recall("alice", 2)).await;
+    assert_eq!(outcome, Outcome::Duplicate(first.clone()));
+    // A retry is known by its own name, and nothing was added to the log.
+    let key = (conversation.clone(), user("bob"), second.client_msg_id);
+    let answers = bench.store.first_answers(&[key]).await.unwrap();
+    assert_eq!(answers, [Some(first)]);
+    let next = bench.stored(say(&conversation, "bob", "next")).await;
+    assert_eq!(next.seq, Seq(6));
 }
 
 pub(crate) async fn first_answers_are_found_by_the_senders_name_for_them(engine: Engine) {

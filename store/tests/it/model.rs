@@ -221,6 +221,17 @@ impl Model {
             return Err(CommitRefusal::OutOfOrder);
         }
         Self::check(log, entry)?;
+        if let (Content::Recall { .. }, Some(log)) = (&entry.content, log)
+            && let Some(first) =
+                (log.entries.iter()).position(|(kept, _)| kept.content == entry.content)
+        {
+            let answer = log.entries[first].1.clone();
+            let id = (entry.sender.clone(), entry.client_msg_id);
+            if let Some(log) = self.logs.get_mut(&entry.conversation) {
+                log.sent.insert(id, first);
+            }
+            return Ok(Outcome::Duplicate(answer));
+        }
         Ok(Outcome::Stored(self.append(entry)))
     }
 

@@ -39,6 +39,7 @@ macro_rules! engine {
                     unknown_users_are_named_and_harm_nobody,
                     only_the_newest_owner_commits,
                     a_recall_wipes_the_body_and_is_an_entry_of_its_own,
+                    a_second_recall_is_told_of_the_first,
                     first_answers_are_found_by_the_senders_name_for_them,
                 ]
             );
