@@ -220,6 +220,18 @@ impl Config {
                 "lanes: entries_max must be above 0 and bytes_max at least 512 KiB",
             ),
             (
+                self.requests
+                    .services
+                    .iter()
+                    .all(|name| is_service_name(name)),
+                "requests.services: a name is 1 to 64 letters, digits, '-', '_' or '.'",
+            ),
+            (
+                self.requests.timeout_default_ms > 0
+                    && self.requests.timeout_default_ms <= self.requests.timeout_max_ms,
+                "requests: timeout_default_ms must be above 0 and at most timeout_max_ms",
+            ),
+            (
                 self.timeouts.heartbeat_interval_ms > 0,
                 "timeouts.heartbeat_interval_ms must be above 0",
             ),
@@ -368,6 +380,12 @@ impl Default for LaneConfig {
             append_retry_max_ms: 2_000,
         }
     }
+}
+
+/// Names become parts of stream names, where other characters have a meaning.
+fn is_service_name(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    (1..=64).contains(&name.len()) && name.chars().all(allowed)
 }
 
 impl Default for RequestConfig {
