@@ -12,6 +12,7 @@ use sluice_bus::{Bind, Route};
 use sluice_codec::Framing;
 use sluice_protocol::{
     DeviceId, Refusal, UserId,
+    envelope::LiveSession,
     packet::{self, CloseReason, Packet, packet::Body},
 };
 use sluice_timer::TimerHandle;
@@ -42,7 +43,7 @@ pub(crate) struct Identity {
     pub(crate) platform: i32,
     /// `Packet.id` of the Connect.
     pub(crate) connect_id: u64,
-    /// Of the token it came with; `None` when resuming.
+    /// Of the token it came with; when resuming, known once the session is open.
     pub(crate) token_epoch: Option<u64>,
     /// Number of the login; 0 before it is open.
     pub(crate) login: u64,
@@ -179,6 +180,17 @@ impl Channel {
                 connection: bench.connection_id(self.key),
             },
             login: identity.login,
+        })
+    }
+
+    /// As its standing is checked; `None` unless it is open.
+    pub(crate) fn live_session(&self, bench: &Workbench) -> Option<LiveSession> {
+        let identity = self.identity.as_ref().filter(|_| self.is_open())?;
+        let connection = bench.connection_id(self.key);
+        Some(LiveSession {
+            user_id: identity.user.to_string(),
+            connection_id: Bytes::copy_from_slice(&connection.to_bytes()),
+            token_epoch: identity.token_epoch?,
         })
     }
 

@@ -158,6 +158,9 @@ pub struct DirectoryConfig {
     pub lease_ttl_ms: u64,
     /// All binds are said again this often.
     pub reassert_interval_ms: u64,
+    /// All sessions are checked this often: one that a logout, a ban or a change
+    /// of password should have ended may have missed its kick.
+    pub session_check_interval_ms: u64,
     /// Unbinds that wait; past it one is dropped, and the stale route stays
     /// until the device logs in again or this gateway ends.
     pub unbind_queue_max: usize,
@@ -258,6 +261,7 @@ impl Config {
             self.lanes.append_retry_max_ms,
             self.directory.lease_ttl_ms,
             self.directory.reassert_interval_ms,
+            self.directory.session_check_interval_ms,
             self.drain.grace_ms,
             self.limits.connect_skew_max_ms,
         ]
@@ -404,6 +408,7 @@ impl Default for DirectoryConfig {
         Self {
             lease_ttl_ms: 15_000,
             reassert_interval_ms: 60_000,
+            session_check_interval_ms: 60_000,
             unbind_queue_max: 65_536,
         }
     }

@@ -163,6 +163,7 @@ impl Channel {
             return false;
         }
         identity.login = opened.login;
+        identity.token_epoch.get_or_insert(opened.token_epoch);
         identity.expires_unix_ms = opened.session_expires_ms;
         let (id, user_id) = (identity.connect_id, identity.user.to_string());
         self.enter(Phase::Open, bench);

@@ -2,7 +2,8 @@
 //! each loop its share, one batch a read.
 //!
 //! Producers count their entries; a gap, a reset of the stream or a wait that
-//! made the bus drop something sends `Resync` to all channels.
+//! made the bus drop something sends `Resync` to all channels, and has all
+//! sessions checked: one may have missed its kick ([`crate::session_check`]).
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,6 +15,7 @@ use sluice_protocol::{
     ConnectionId, Incarnation,
     envelope::{Delivery, Down, PushEntry, Target, delivery},
 };
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -28,6 +30,8 @@ pub(crate) struct Downlink {
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) incarnation: Incarnation,
     pub(crate) loops: Vec<Mailbox>,
+    /// Rung when kicks may have been lost with other deliveries.
+    pub(crate) recheck: Arc<Notify>,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -145,6 +149,7 @@ impl Downlink {
         for mailbox in &self.loops {
             mailbox.send(Mail::Resync).await;
         }
+        self.recheck.notify_one();
     }
 
     fn share_out(&self, delivery: Delivery, shares: &mut [Vec<Command>]) {

@@ -295,6 +295,11 @@ impl EventLoop {
                 let channels = self.connections.iter().map(|c| &c.channel);
                 let _ = answer.send(channels.filter_map(|c| c.bind(&self.bench)).collect());
             }
+            Mail::Sessions(answer) => {
+                let channels = self.connections.iter().map(|c| &c.channel);
+                let sessions = channels.filter_map(|c| c.live_session(&self.bench));
+                let _ = answer.send(sessions.collect());
+            }
             Mail::Reasserted(binds) => binds.into_iter().for_each(|bind| self.confirm(bind)),
             Mail::Displaced(binds) => {
                 for bind in binds {

@@ -13,7 +13,7 @@ use std::{
 use sluice_bus::{Bus, BusError, Directory};
 use sluice_codec::Framing;
 use sluice_protocol::Incarnation;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, sync::Notify, task::JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
@@ -28,6 +28,7 @@ use crate::{
     metrics,
     pipeline::{Handler, Pipeline},
     registration::{Registration, Unbinder, unbind_all},
+    session_check::SessionCheck,
     shared::{Shared, SharedParts},
     token::TokenVerifier,
 };
@@ -177,15 +178,24 @@ impl Gateway {
             shutdown: stop.clone(),
         };
         registration.register().await?;
+        let recheck = Arc::new(Notify::new());
+        let session_check = SessionCheck {
+            shared: Arc::clone(&shared),
+            loops: loops.clone(),
+            recheck: Arc::clone(&recheck),
+            shutdown: stop.clone(),
+        };
         let downlink = Downlink {
             bus: parts.bus,
             incarnation: parts.incarnation,
             loops: loops.clone(),
+            recheck,
             shutdown: stop.clone(),
         };
         let reader = downlink.own().await?;
         tasks.spawn(downlink.run(reader));
         tasks.spawn(registration.run());
+        tasks.spawn(session_check.run());
         let directory = Arc::clone(&parts.directory);
         tasks.spawn(unbind_all(directory, ended, stop.clone()));
         let ready = Arc::new(AtomicBool::new(true));

@@ -45,6 +45,7 @@ mod registration;
 mod replay;
 mod requests;
 mod rtt;
+mod session_check;
 mod shared;
 mod slab;
 mod token;

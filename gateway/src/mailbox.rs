@@ -16,7 +16,7 @@ use crossbeam::queue::ArrayQueue;
 use mio::{Registry, Token, Waker};
 use sluice_bus::Bind;
 use sluice_protocol::{
-    envelope::{BackendResponse, SessionOpened, SessionRefused},
+    envelope::{BackendResponse, LiveSession, SessionOpened, SessionRefused},
     packet::Kick,
 };
 use tokio::sync::oneshot;
@@ -36,6 +36,8 @@ pub(crate) enum Mail {
     Stop,
     /// Which channels are bound.
     Binds(oneshot::Sender<Vec<Bind>>),
+    /// Which sessions are open.
+    Sessions(oneshot::Sender<Vec<LiveSession>>),
     /// These binds were said again: whoever has gone meanwhile must be unbound again.
     Reasserted(Vec<Bind>),
     /// Another connection holds these places now.

@@ -149,6 +149,18 @@ impl Outbox {
         }
     }
 
+    /// Ends one connection for good.
+    pub(crate) fn kick_one(&mut self, user: &UserId, connection: ConnectionId, kick: packet::Kick) {
+        let delivery = Delivery {
+            targets: vec![target(user, connection, 0)],
+            body: Some(Body::Kick(kick)),
+        };
+        self.gateways
+            .entry(connection.incarnation)
+            .or_default()
+            .push(delivery);
+    }
+
     /// Ends connections for good.
     pub(crate) fn kick<'a>(
         &mut self,

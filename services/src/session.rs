@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use sluice_bus::{Bind, BindOutcome, BusEntry, BusError, Route};
 use sluice_protocol::{
     ConnectionId, DeviceId, Refusal, UserId,
-    envelope::{self, SessionOpened, SessionRefused, delivery::Body},
+    envelope::{self, CheckSessions, SessionOpened, SessionRefused, delivery::Body},
     packet::{self, CloseReason, ErrorCode},
 };
 use sluice_store::{
@@ -57,6 +57,7 @@ struct Opened<'l> {
 enum Entry {
     Login(Login),
     Logout { user: UserId, device: DeviceId },
+    Check(CheckSessions),
     Nothing,
 }
 
@@ -78,6 +79,7 @@ impl Work for Sessions {
                     logins.clear();
                     node.store.forget_device(&user, &device).await?;
                 }
+                Ok(Entry::Check(check)) => check_sessions(node, check, &mut outbox).await?,
                 Ok(Entry::Nothing) => {}
                 Err(error) => count_poison(Self::ROLE, &error),
             }
@@ -91,6 +93,9 @@ impl Work for Sessions {
 fn parse(entry: BusEntry) -> Result<Entry, Unreadable> {
     let missing = |what: &str| Unreadable(format!("{what} is missing"));
     let uplink = Uplink::decode(entry.payload)?;
+    if let envelope::up::Body::CheckSessions(check) = uplink.body {
+        return Ok(Entry::Check(check));
+    }
     let origin = uplink.origin.ok_or_else(|| missing("origin"))?;
     let device = origin.device.clone().ok_or_else(|| missing("device_id"))?;
     match uplink.body {
@@ -192,10 +197,44 @@ async fn open(node: &Node, logins: &[Login], outbox: &mut Outbox) -> Result<(), 
                     reason,
                     "a newer login took this place",
                 );
-                outbox.tell(&login.origin, session.answer());
+                let epoch = epochs_after.get(user).copied().unwrap_or_default();
+                outbox.tell(&login.origin, session.answer(epoch));
                 metrics::counter!("sluice_sessions_opened_total").increment(1);
             }
             Err(refusal) => refuse(outbox, login, &refusal),
+        }
+    }
+    Ok(())
+}
+
+/// Kicks those whose epoch is another by now: they have missed the first kick.
+async fn check_sessions(
+    node: &Node,
+    check: CheckSessions,
+    outbox: &mut Outbox,
+) -> Result<(), WorkError> {
+    let mut sessions = Vec::with_capacity(check.sessions.len());
+    for session in check.sessions {
+        let user = UserId::parse(&session.user_id);
+        let connection = ConnectionId::parse(&session.connection_id);
+        match (user, connection) {
+            (Ok(user), Ok(connection)) => sessions.push((user, connection, session.token_epoch)),
+            // One bad name must not cost the others of its batch.
+            _ => count_poison(Sessions::ROLE, &Unreadable("a session's ids".into())),
+        }
+    }
+    let users: HashSet<UserId> = sessions.iter().map(|(user, ..)| user.clone()).collect();
+    let users: Vec<UserId> = users.into_iter().collect();
+    let epochs = epochs(&*node.store, &users).await?;
+    for (user, connection, epoch) in sessions {
+        let refusal = match epochs.get(&user) {
+            Some(current) if *current == epoch => continue,
+            Some(_) => SessionRefusal::Revoked,
+            None => SessionRefusal::Banned,
+        };
+        metrics::counter!("sluice_kicks_repeated_total").increment(1);
+        if let Some(kick) = kick_for(refusal) {
+            outbox.kick_one(&user, connection, kick);
         }
     }
     Ok(())
@@ -262,16 +301,22 @@ fn refuse(outbox: &mut Outbox, login: &Login, refusal: &Refusal) {
 
 /// Ends a connection that is open although its user may not be here.
 fn shut_out(outbox: &mut Outbox, login: &Login, refusal: SessionRefusal) {
+    if let Some(kick) = kick_for(refusal) {
+        outbox.tell(&login.origin, Body::Kick(kick));
+    }
+}
+
+/// `None` for a refusal that says nothing of sessions that are open.
+fn kick_for(refusal: SessionRefusal) -> Option<packet::Kick> {
     let reason = match refusal {
         SessionRefusal::Revoked => CloseReason::TokenRevoked,
         SessionRefusal::Banned => CloseReason::Banned,
-        SessionRefusal::UnknownUser | SessionRefusal::BadResumeToken => return,
+        SessionRefusal::UnknownUser | SessionRefusal::BadResumeToken => return None,
     };
-    let kick = packet::Kick {
+    Some(packet::Kick {
         reason: reason.into(),
         message: session_refusal(refusal).reason.to_string(),
-    };
-    outbox.tell(&login.origin, Body::Kick(kick));
+    })
 }
 
 fn session_refusal(refusal: SessionRefusal) -> Refusal {
@@ -309,7 +354,7 @@ impl Login {
 // === impl Opened ===
 
 impl Opened<'_> {
-    fn answer(&self) -> Body {
+    fn answer(&self, token_epoch: u64) -> Body {
         Body::SessionOpened(SessionOpened {
             request_id: self.login.origin.request_id,
             resume_token: self.login.resume_token.to_vec().into(),
@@ -320,6 +365,7 @@ impl Opened<'_> {
                 true => 0,
                 false => self.number,
             },
+            token_epoch,
         })
     }
 }

@@ -5,10 +5,13 @@ use std::{sync::atomic::Ordering, time::Duration};
 use sluice_bus::{Bind, DevicePolicy, Directory, Route};
 use sluice_protocol::{
     ConnectionId, DeviceId, Incarnation, UserId,
-    packet::{CloseReason, packet::Body},
+    packet::{CloseReason, Connect, packet::Body},
 };
 
-use crate::rig::{Rig, config, eventually};
+use crate::{
+    client::connect,
+    rig::{Rig, config, eventually},
+};
 
 #[tokio::test]
 async fn what_the_directory_forgot_is_said_again() {
@@ -101,6 +104,52 @@ async fn after_a_lapse_clients_are_told_to_check() {
     let told = alice.recv().await.unwrap().body;
     assert!(matches!(told, Some(Body::Resync(_))), "{told:?}");
     assert_eq!(rig.services.routes("alice").await.len(), 1);
+}
+
+#[tokio::test]
+async fn open_sessions_are_checked_in_a_slow_sweep() {
+    let mut config = config();
+    config.directory.session_check_interval_ms = 100;
+    let rig = Rig::start_with(config).await;
+    let _alice = rig.login("alice").await;
+    let resuming = Connect {
+        token: String::new(),
+        resume_token: vec![7; 32].into(),
+        ..connect("bob", "phone")
+    };
+    let mut bob = rig.connect().await;
+    bob.send(1, Body::Connect(resuming)).await;
+    assert!(matches!(bob.answer(1).await, Body::ConnectAck(_)));
+    for user in ["alice", "bob"] {
+        let route = rig.services.routes(user).await.remove(0);
+        eventually("a check", async || {
+            let checked = rig.services.seen().await.checked;
+            checked.iter().any(|session| {
+                // The epoch is the token's, or what the service said.
+                session.user_id == user
+                    && session.connection_id == route.connection.to_bytes().as_slice()
+                    && session.token_epoch == 1
+            })
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_gap_has_all_sessions_checked_at_once() {
+    let mut config = config();
+    config.directory.session_check_interval_ms = 3_600_000;
+    let rig = Rig::start_with(config).await;
+    let mut alice = rig.login("alice").await;
+    assert!(rig.services.seen().await.checked.is_empty());
+    // It may have been a kick.
+    rig.services.lose_a_down_entry().await;
+    rig.services.push("alice", b"after the gap").await;
+    assert_eq!(alice.push().await.number, 1);
+    eventually("a check", async || {
+        rig.services.seen().await.checked.len() == 1
+    })
+    .await;
 }
 
 #[tokio::test]

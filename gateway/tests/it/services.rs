@@ -18,8 +18,8 @@ use sluice_protocol::{
     ConnectionId, ConversationId, ConversationKind, DeviceId, Incarnation, Partition, SendRequest,
     UserId,
     envelope::{
-        BackendRequest, BackendResponse, DeliveredCursor, Delivery, Down, OpenSession, Origin,
-        PushEntry, SessionOpened, SessionRefused, Target, Up, delivery, up,
+        BackendRequest, BackendResponse, DeliveredCursor, Delivery, Down, LiveSession, OpenSession,
+        Origin, PushEntry, SessionOpened, SessionRefused, Target, Up, delivery, up,
     },
     limits::SHARED_PARTITIONS,
     packet::{
@@ -60,6 +60,8 @@ pub(crate) struct Seen {
     pub(crate) delivered: Vec<DeliveredCursor>,
     pub(crate) push_failed: Vec<DeliveredCursor>,
     pub(crate) logouts: usize,
+    /// Sessions that the gateway has asked for.
+    pub(crate) checked: Vec<LiveSession>,
     pub(crate) reads: usize,
     pub(crate) requests: Vec<BackendRequest>,
 }
@@ -221,6 +223,9 @@ impl Inner {
                 let packet = Packet::decode(bytes).unwrap();
                 self.handle_packet(origin, packet).await;
             }
+            up::Body::CheckSessions(check) => {
+                self.seen.lock().await.checked.extend(check.sessions);
+            }
             up::Body::GroupCommand(_) => panic!("clients have no group commands"),
         }
     }
@@ -275,6 +280,7 @@ impl Inner {
             },
             inbox_seq: 0,
             login,
+            token_epoch: 1,
         });
         self.deliver(connection, user, body).await;
     }

@@ -686,3 +686,44 @@ async fn calls_are_answered_again_after_the_bus_was_away() {
         .is(200);
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_lost_kick_is_made_up_for_when_the_gateway_asks() {
+    let inner = MemoryBus::new(MemoryBusConfig::default());
+    let faulty = FaultyBus::new(inner, FaultPlan::default());
+    let mut world = World::with(config(), faulty.clone()).await;
+    let api = Api::of(&world);
+    let alice_token = api.user("alice").await;
+    let (mut devices, mut epochs) = (Vec::new(), Vec::new());
+    for name in ["alice", "bob", "carol"] {
+        if name != "alice" {
+            api.user(name).await;
+        }
+        epochs.push(world.claims(name).await.claims.unwrap().token_epoch);
+        devices.push(world.device_online(name, "phone").await);
+    }
+    // Alice logs out and bob is banned, and both kicks get lost.
+    faulty.inject(Fault::DownLoss);
+    let path = "/users/logout/alice";
+    api.call("GET", path, &alice_token, None).await.is(204);
+    faulty.inject(Fault::DownLoss);
+    let (path, ban) = ("/admin/users/bob/status", json!({"status": "banned"}));
+    api.call("PUT", path, "let me in", Some(ban)).await.is(204);
+    assert_eq!(faulty.struck(Fault::DownLoss), 2);
+    for device in &devices {
+        assert_eq!(world.gateway.rest(device).await, []);
+    }
+    // And the one that the next check repeats, too.
+    faulty.inject(Fault::DownLoss);
+    world.gateway.check_session(&devices[0], epochs[0]).await;
+    assert_eq!(world.gateway.rest(&devices[0]).await, []);
+    assert_eq!(faulty.struck(Fault::DownLoss), 3);
+    for (device, epoch) in devices.iter().zip(&epochs) {
+        world.gateway.check_session(device, *epoch).await;
+    }
+    let why = world.gateway.kick(&devices[0]).await;
+    assert_eq!(why, CloseReason::TokenRevoked);
+    assert_eq!(world.gateway.kick(&devices[1]).await, CloseReason::Banned);
+    assert_eq!(world.gateway.rest(&devices[2]).await, [], "carol may stay");
+    world.stop().await;
+}

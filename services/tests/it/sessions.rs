@@ -40,6 +40,8 @@ async fn a_session_is_opened_resumed_once_and_bound() {
     let session = opened(world.open(&first, claims).await);
     assert_eq!(session.resume_token.len(), 32);
     assert!(session.login > 0);
+    let epoch = world.claims("alice").await.claims.unwrap().token_epoch;
+    assert_eq!(session.token_epoch, epoch);
     let routes = world.directory.lookup(&[user("alice")]).await.unwrap();
     assert_eq!(routes[0][0].connection, first.connection);
 

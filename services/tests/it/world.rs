@@ -18,7 +18,10 @@ use sluice_bus::{
 };
 use sluice_protocol::{
     ClientMsgId, ConnectionId, ConversationId, Incarnation, UserId,
-    envelope::{self, Delivery, Down, OpenSession, Origin, TokenClaims, Up, delivery, up},
+    envelope::{
+        self, CheckSessions, Delivery, Down, LiveSession, OpenSession, Origin, TokenClaims, Up,
+        delivery, up,
+    },
     limits::SHARED_PARTITIONS,
     packet::{self, Packet, packet::Body},
     partition_of,
@@ -389,6 +392,25 @@ impl Gateway {
         self.append_bytes(&stream(partition), up.encode_to_vec().into())
             .await;
         request_id
+    }
+
+    /// Asks as a gateway does that holds this connection open, since that epoch.
+    pub async fn check_session(&self, device: &Device, token_epoch: u64) {
+        let session = LiveSession {
+            user_id: device.user.clone(),
+            connection_id: Bytes::copy_from_slice(&device.connection.to_bytes()),
+            token_epoch,
+        };
+        let up = Up {
+            origin: None,
+            received_at_ms: now_ms(),
+            body: Some(up::Body::CheckSessions(CheckSessions {
+                sessions: vec![session],
+            })),
+        };
+        let partition = partition_of(device.user.as_bytes(), SHARED_PARTITIONS);
+        self.append_bytes(&Stream::Session(partition), up.encode_to_vec().into())
+            .await;
     }
 
     pub async fn append_bytes(&self, stream: &Stream, bytes: Bytes) {
