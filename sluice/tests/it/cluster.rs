@@ -5,17 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sluice_client::{Client, Content, ContentType, Event, EventStream, LocalState, Target};
-use tokio::task::JoinSet;
+use sluice_client::{Content, Event, EventStream, LocalState, Target};
 
 use crate::{
     account::Account,
     demo::demo,
     roles::{Roles, endpoint, http},
     server::SLUICE,
+    talkers::{PATIENCE, Talkers, say},
 };
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The next message that somebody else sent.
 async fn next_text(events: &mut EventStream) -> String {
@@ -30,15 +28,6 @@ async fn next_text(events: &mut EventStream) -> String {
         }
     };
     tokio::time::timeout(PATIENCE, next).await.unwrap()
-}
-
-async fn say(client: &Client, target: Target, text: &str) {
-    let sent = client.send(target, ContentType::Text, text.to_owned());
-    let acked = sent.await.unwrap().acked();
-    tokio::time::timeout(PATIENCE, acked)
-        .await
-        .unwrap()
-        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,64 +53,18 @@ async fn roles_of_one_cluster_meet_on_redis_and_mariadb() {
     say(&bob_client, Target::Conversation(group), "to all").await;
     assert_eq!(next_text(&mut alice_events).await, "to all");
 
+    // Lanes and owners would mean other conversations by the same number.
+    for role in ["service", "gateway"] {
+        let refused = roles.refused(role, &[("SLUICE__PARTITIONS", "32")]);
+        assert!(refused.contains("partitions"), "{refused}");
+    }
+
     alice_client.disconnect(true).await;
     bob_client.disconnect(true).await;
     // SIGTERM, one kind after the other: each ends with 0.
     for process in [one, other, messages, users] {
         process.stop().await.unwrap();
     }
-}
-
-/// What one device of the drill below met.
-#[derive(Debug, Default)]
-struct Met {
-    /// Longest time that a disconnected client waited beyond what it was told.
-    late: Duration,
-    disconnects: usize,
-}
-
-/// Sends to `peer` until `stop`; every send must be acked, whatever happens.
-async fn talk(
-    client: Client,
-    mut events: EventStream,
-    peer: Target,
-    stop: tokio_util::sync::CancellationToken,
-) -> Met {
-    let talking = async {
-        let mut count = 0_u32;
-        while !stop.is_cancelled() {
-            say(&client, peer.clone(), &count.to_string()).await;
-            count += 1;
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let mut met = Met::default();
-    let mut due: Option<Instant> = None;
-    let listening = async {
-        loop {
-            match events.next().await.unwrap() {
-                Event::Disconnected { retry_in_ms, .. } => {
-                    met.disconnects += 1;
-                    let wait = Duration::from_millis(retry_in_ms.unwrap());
-                    due.get_or_insert(Instant::now() + wait);
-                }
-                Event::Connected { .. } => {
-                    if let Some(due) = due.take() {
-                        met.late = met.late.max(Instant::now().saturating_duration_since(due));
-                    }
-                }
-                Event::Entry { .. } | Event::CaughtUp | Event::Delivered { .. } => {}
-                Event::Read { .. } => {}
-                other => panic!("an error at a client: {other:?}"),
-            }
-        }
-    };
-    tokio::select! {
-        () = talking => {}
-        () = listening => {}
-    }
-    client.disconnect(true).await;
-    met
 }
 
 /// A draining gateway tells its clients when to go; they go on at the other one.
@@ -132,27 +75,13 @@ async fn a_gateway_ends_under_load_and_its_clients_move_on() {
     let services = roles.service("").await;
     let (one, other) = (roles.gateway().await, roles.gateway().await);
     let all = [endpoint(&one), endpoint(&other)];
-    let stop = tokio_util::sync::CancellationToken::new();
-    let mut talks = JoinSet::new();
-    for pair in 0..PAIRS {
-        let api = http(&services);
-        let here = Account::register(&api, &format!("here-{pair}")).await;
-        let there = Account::register(&api, &format!("there-{pair}")).await;
-        for (account, peer, first) in [(&here, &there, 0), (&there, &here, 1)] {
-            let endpoints = vec![all[first].clone(), all[1 - first].clone()];
-            let (client, events) = account.device_among("phone", endpoints);
-            let peer = Target::User(peer.user.clone());
-            talks.spawn(talk(client, events, peer, stop.clone()));
-        }
-    }
+    let talkers = Talkers::start(&http(&services), PAIRS, &all).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     one.stop().await.expect("a drained gateway ends with 0");
     // The longest delay it may ask for is 5 s.
     tokio::time::sleep(Duration::from_secs(6)).await;
-    stop.cancel();
     let mut moved = 0;
-    while let Some(met) = talks.join_next().await {
-        let met = met.unwrap();
+    for met in talkers.finish().await {
         assert!(met.late < Duration::from_secs(1), "{met:?}");
         assert!(met.disconnects <= 1, "{met:?}");
         moved += met.disconnects;

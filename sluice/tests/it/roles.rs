@@ -63,27 +63,60 @@ impl Roles {
         if !only.is_empty() {
             command.args(["--only", only]);
         }
-        self.role(command, "service.toml").await
+        self.role(command, "service.toml", &[]).await
     }
 
     /// `sluice gateway` on free ports.
     pub(crate) async fn gateway(&self) -> Process {
-        let mut command = tokio::process::Command::new(SLUICE);
-        command.args(["gateway", "--tcp", "127.0.0.1:0", "--ws", "127.0.0.1:0"]);
-        self.role(command, "gateway.toml").await
+        self.gateway_with(&[]).await
     }
 
-    async fn role(&self, mut command: tokio::process::Command, config: &str) -> Process {
+    /// The same, with these variables in its environment.
+    pub(crate) async fn gateway_with(&self, variables: &[(&str, &str)]) -> Process {
+        let mut command = tokio::process::Command::new(SLUICE);
+        command.args(["gateway", "--tcp", "127.0.0.1:0", "--ws", "127.0.0.1:0"]);
+        self.role(command, "gateway.toml", variables).await
+    }
+
+    async fn role(
+        &self,
+        mut command: tokio::process::Command,
+        config: &str,
+        variables: &[(&str, &str)],
+    ) -> Process {
         command
             .args(["--admin", "127.0.0.1:0", "--config"])
             .arg(self.path().join(config))
-            .env("RUST_LOG", "warn");
+            .env("RUST_LOG", "error")
+            .envs(variables.iter().copied());
         let name = format!("role-{:08x}", rand::random::<u32>());
         let started = Process::start(&mut command, &name, &self.folder).await;
         started.unwrap()
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// What a role says that doesn't start with these variables.
+    pub(crate) fn refused(&self, role: &str, variables: &[(&str, &str)]) -> String {
+        let started = Command::new(SLUICE)
+            .args([role, "--admin", "127.0.0.1:0", "--config"])
+            .arg(self.path().join(format!("{role}.toml")))
+            .envs(variables.iter().copied())
+            .output()
+            .unwrap();
+        assert!(!started.status.success(), "{started:?}");
+        String::from_utf8_lossy(&started.stderr).into_owned()
+    }
+
+    /// Makes Redis forget everything, at once.
+    pub(crate) fn flush_redis(&self) {
+        let port = self.redis.address().port().to_string();
+        let flushed = Command::new("redis-cli")
+            .args(["-p", &port, "FLUSHALL"])
+            .output()
+            .unwrap();
+        assert!(flushed.status.success(), "{flushed:?}");
+    }
+
+    fn path(&self) -> &Path {
         self.folder.path()
     }
 }
