@@ -23,6 +23,7 @@ use tokio::{net::TcpListener, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    bus_health::BusHealth,
     connection::Connection,
     ledger::Ledger,
     mailbox::{Mail, Mailbox, RowOrder},
@@ -35,6 +36,7 @@ pub(crate) struct Admin {
     pub(crate) loops: Arc<[Mailbox]>,
     /// False while the gateway drains.
     pub(crate) ready: Arc<AtomicBool>,
+    pub(crate) health: Arc<BusHealth>,
     /// Empty: nobody is asked for one.
     pub(crate) token: Arc<str>,
     pub(crate) metrics: &'static PrometheusHandle,
@@ -133,11 +135,14 @@ fn same(given: &[u8], wanted: &[u8]) -> bool {
 }
 
 async fn readyz(State(admin): State<Admin>) -> Response {
-    if admin.ready.load(Ordering::Relaxed) {
-        "ready\n".into_response()
+    let reason = if !admin.ready.load(Ordering::Relaxed) {
+        "draining\n".to_owned()
+    } else if let Some(trouble) = admin.health.trouble() {
+        format!("the bus fails: {trouble}\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response()
-    }
+        return "ready\n".into_response();
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, reason).into_response()
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {

@@ -87,6 +87,8 @@ pub struct Timeouts {
     pub slow_reader_ms: u64,
     /// For the last packets of a closing channel to be taken.
     pub closing_ms: u64,
+    /// The bus may fail for so long before `/readyz` says so.
+    pub bus_ms: u64,
 }
 
 /// Output, pushes and their retransmission.
@@ -256,6 +258,7 @@ impl Config {
             timeouts.frame_ms,
             timeouts.slow_reader_ms,
             timeouts.closing_ms,
+            timeouts.bus_ms,
             self.push.ack_flush_ms,
             self.lanes.append_retry_min_ms,
             self.lanes.append_retry_max_ms,
@@ -351,6 +354,7 @@ impl Default for Timeouts {
             heartbeat_interval_ms: 30_000,
             slow_reader_ms: 30_000,
             closing_ms: 2_000,
+            bus_ms: 5_000,
         }
     }
 }

@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    bus_health::BusHealth,
     mailbox::{Command, CommandBody, Mail, Mailbox},
     metrics,
     push_window::{PushContent, PushKind},
@@ -32,6 +33,7 @@ pub(crate) struct Downlink {
     pub(crate) loops: Vec<Mailbox>,
     /// Rung when kicks may have been lost with other deliveries.
     pub(crate) recheck: Arc<Notify>,
+    pub(crate) health: Arc<BusHealth>,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -69,18 +71,29 @@ impl Downlink {
 
     async fn read_for_ever(&self, mut reader: Box<dyn Reader>) {
         let mut counts = ProducerCounts::default();
+        let stream = Stream::Down(self.incarnation).to_string();
+        let mut has_failed = false;
         loop {
             let outcome = match reader.read(READ_MAX_ENTRIES).await {
                 Ok(batch) => self.pass_on(batch, &mut counts, reader.as_mut()).await,
                 Err(error) => Err(error),
             };
-            let Err(error) = outcome else { continue };
+            let Err(error) = outcome else {
+                if std::mem::take(&mut has_failed) {
+                    self.health.recovered(&stream);
+                }
+                continue;
+            };
+            has_failed = true;
+            self.health.failed(&stream, &error);
             tracing::warn!(%error, "reading the down stream failed");
             tokio::time::sleep(RETRY).await;
             if error.ends_reader() {
                 // Its lease must be free before it can be had again.
                 drop(reader);
                 reader = self.own_again().await;
+                self.health.recovered(&stream);
+                has_failed = false;
                 self.resync("reader_lost").await;
             }
         }
@@ -90,7 +103,11 @@ impl Downlink {
         loop {
             match self.own().await {
                 Ok(reader) => return reader,
-                Err(error) => tracing::warn!(%error, "the down stream can't be owned again"),
+                Err(error) => {
+                    tracing::warn!(%error, "the down stream can't be owned again");
+                    let stream = Stream::Down(self.incarnation).to_string();
+                    self.health.failed(&stream, &error);
+                }
             }
             tokio::time::sleep(RETRY).await;
         }

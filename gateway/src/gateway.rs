@@ -18,6 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     admin::Admin,
+    bus_health::BusHealth,
     clock::Clock,
     config::{Config, ConfigError},
     downlink::Downlink,
@@ -147,6 +148,7 @@ impl Gateway {
         config.check()?;
         let (addresses, listeners, admin_listener) = listen(config).await?;
         let clock = Clock::start();
+        let health = Arc::new(BusHealth::new(clock, config.timeouts.bus_ms));
         let mut tasks = JoinSet::new();
         let lanes = Lanes::open(
             &parts.bus,
@@ -155,6 +157,7 @@ impl Gateway {
             LaneTasks {
                 config: &config.lanes,
                 clock,
+                health: &health,
                 shutdown: &stop,
                 tasks: &mut tasks,
             },
@@ -190,6 +193,7 @@ impl Gateway {
             incarnation: parts.incarnation,
             loops: loops.clone(),
             recheck,
+            health: Arc::clone(&health),
             shutdown: stop.clone(),
         };
         let reader = downlink.own().await?;
@@ -203,6 +207,7 @@ impl Gateway {
             let admin = Admin {
                 loops: loops.clone().into(),
                 ready: Arc::clone(&ready),
+                health,
                 token: shared.config.admin_token.as_str().into(),
                 metrics: recorder,
             };

@@ -21,6 +21,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    bus_health::BusHealth,
     clock::Clock,
     config::{LaneConfig, RequestConfig},
     metrics::LaneMetrics,
@@ -71,6 +72,7 @@ struct Writer {
     config: LaneConfig,
     metrics: LaneMetrics,
     clock: Clock,
+    health: Arc<BusHealth>,
     shutdown: CancellationToken,
 }
 
@@ -78,6 +80,7 @@ struct Writer {
 pub(crate) struct LaneTasks<'a> {
     pub(crate) config: &'a LaneConfig,
     pub(crate) clock: Clock,
+    pub(crate) health: &'a Arc<BusHealth>,
     pub(crate) shutdown: &'a CancellationToken,
     pub(crate) tasks: &'a mut JoinSet<()>,
 }
@@ -116,6 +119,7 @@ impl Lane {
             config: config.clone(),
             metrics,
             clock: spawn.clock,
+            health: Arc::clone(spawn.health),
             shutdown: spawn.shutdown.clone(),
         };
         spawn.tasks.spawn(writer.run());
@@ -262,6 +266,7 @@ impl Writer {
     /// stream keeps its order.
     async fn append(&self, batch: Vec<Bytes>) {
         let began = Instant::now();
+        let mut has_failed = false;
         let mut wait_ms = self.config.append_retry_min_ms.max(1);
         loop {
             // The entries are shared, so a clone copies pointers.
@@ -275,12 +280,17 @@ impl Writer {
                     break;
                 }
                 Err(error) => {
+                    has_failed = true;
+                    self.health.failed(&self.stream.to_string(), &error);
                     self.metrics.retries.increment(1);
                     tracing::warn!(stream = %self.stream, %error, wait_ms, "append failed, repeating");
                 }
             }
             tokio::time::sleep(Duration::from_millis(wait_ms)).await;
             wait_ms = (wait_ms * 2).min(self.config.append_retry_max_ms.max(1));
+        }
+        if has_failed {
+            self.health.recovered(&self.stream.to_string());
         }
         self.metrics.append_s.record(began.elapsed().as_secs_f64());
     }

@@ -19,6 +19,7 @@
 mod ack_tally;
 mod address_limits;
 mod admin;
+mod bus_health;
 mod channel;
 mod clock;
 pub mod config;

@@ -16,6 +16,7 @@ mod handlers;
 mod hostile;
 mod limits;
 mod login;
+mod lost_bus;
 mod pushes;
 mod registration;
 mod requests;
