@@ -151,7 +151,7 @@ impl Client {
     /// Tells whoever is online now; no ack, no order, lost when not connected.
     ///
     /// # Errors
-    /// As [`Client::send`], but for `Full` and `State`.
+    /// As [`Client::send`], but for `Full` and `State`; [`SendError::Stalled`].
     pub async fn send_ephemeral(
         &self,
         target: impl Into<Target>,
@@ -170,13 +170,13 @@ impl Client {
             content_type: content_type.into(),
             body,
         };
-        Ok(self.command(Command::Notify(Body::Send(send))).await?)
+        self.notify(Body::Send(send)).await
     }
 
     /// Says that this user is writing. Lost when not connected.
     ///
     /// # Errors
-    /// [`SendError::ToOneself`], [`SendError::Ended`].
+    /// [`SendError::ToOneself`], [`SendError::Stalled`], [`SendError::Ended`].
     pub async fn typing(&self, target: impl Into<Target>) -> Result<(), SendError> {
         let conversation = self.conversation(target.into())?;
         let typing = packet::Typing {
@@ -184,7 +184,7 @@ impl Client {
                 conversation.to_string(),
             )),
         };
-        Ok(self.command(Command::Notify(Body::Typing(typing))).await?)
+        self.notify(Body::Typing(typing)).await
     }
 
     /// Says that this user has read all up to `seq`. Sent when connected.
@@ -325,6 +325,12 @@ impl Client {
             // An error means that the driver has ended, which is what is waited for.
             let _ = is_done.await;
         }
+    }
+
+    async fn notify(&self, body: Body) -> Result<(), SendError> {
+        let (taken, is_taken) = oneshot::channel();
+        self.command(Command::Notify { body, taken }).await?;
+        is_taken.await.map_err(|_| self.shared.ended())?
     }
 
     async fn call(&self, body: Body, timeout_ms: u64) -> Result<Body, CallError> {

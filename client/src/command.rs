@@ -23,7 +23,10 @@ pub(crate) enum Command {
         outcome: SendReply,
     },
     /// A packet without an answer, dropped when not connected.
-    Notify(Body),
+    Notify {
+        body: Body,
+        taken: oneshot::Sender<Result<(), SendError>>,
+    },
     /// A read cursor; kept until it could be sent.
     Read(ConversationId, u64),
     /// A question with an answer.

@@ -9,6 +9,7 @@ use std::{
     future::poll_fn,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
+    task::Poll,
     time::Duration,
 };
 
@@ -88,6 +89,8 @@ struct Clock {
 enum Woken {
     Commands(usize),
     Packet(Result<sluice_protocol::packet::Packet, LinkError>),
+    /// The link takes packets again.
+    Writable,
     Connected(Connected),
     Refreshed(Refreshed),
     /// A deadline, room for events, a commit, or the events were dropped: the
@@ -165,7 +168,7 @@ impl Driver {
                         self.parts.session.refresh(token);
                     }
                 }
-                Woken::Other => {}
+                Woken::Writable | Woken::Other => {}
             }
             if self.commands_are_closed && self.parts.events.is_closed() {
                 self.leave(false).await;
@@ -204,7 +207,7 @@ impl Driver {
             ..
         } = self;
         tokio::select! {
-            packet = poll_link(link) => Woken::Packet(packet),
+            packet = poll_link(link) => packet.map_or(Woken::Writable, Woken::Packet),
             n = parts.commands.recv_many(commands, TURN_MAX), if !*commands_are_closed => {
                 Woken::Commands(n)
             }
@@ -295,7 +298,10 @@ impl Driver {
                 // The caller may have gone; then nobody is to be told.
                 Err(error) => drop(kept.send(Err(error))),
             },
-            Command::Notify(body) => session.notify(body),
+            Command::Notify { body, taken } => {
+                // The caller may have gone.
+                let _ = taken.send(session.notify(body));
+            }
             Command::Read(conversation, seq) => session.read(now_ms, conversation, seq),
             Command::Call {
                 body,
@@ -539,11 +545,20 @@ fn disconnect_reason(error: LinkError) -> DisconnectReason {
     }
 }
 
-async fn poll_link(link: &mut Option<Link>) -> Result<sluice_protocol::packet::Packet, LinkError> {
-    match link {
-        Some(link) => poll_fn(|cx| link.poll(cx)).await,
-        None => std::future::pending().await,
-    }
+/// The next packet; `None` when what was too much to take more has been written.
+async fn poll_link(
+    link: &mut Option<Link>,
+) -> Option<Result<sluice_protocol::packet::Packet, LinkError>> {
+    let Some(link) = link else {
+        return std::future::pending().await;
+    };
+    let was_full = link.queued_bytes() >= QUEUED_MAX_BYTES;
+    poll_fn(|cx| match link.poll(cx) {
+        Poll::Ready(packet) => Poll::Ready(Some(packet)),
+        Poll::Pending if was_full && link.queued_bytes() < QUEUED_MAX_BYTES => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
 }
 
 async fn poll_pending<T>(pending: &mut Pending<T>) -> T {

@@ -21,6 +21,10 @@ pub enum SendError {
     /// A conversation with oneself.
     #[error("one cannot write to oneself")]
     ToOneself,
+    /// The connection has stalled, and as many packets without an answer wait for
+    /// it as may; this one was not sent.
+    #[error("the connection has stalled; {0} notices wait for it")]
+    Stalled(usize),
     /// The server won't store it, now or later.
     #[error("refused: {0}")]
     Refused(Refusal),

@@ -48,6 +48,8 @@ use sync::Sync;
 
 /// Read cursors that are kept until they could be sent.
 const READS_MAX: usize = 256;
+/// Packets without an answer that wait for the connection to take them.
+const NOTICES_MAX: usize = 256;
 /// A read cursor sent this long before the connection was lost has arrived.
 const READ_DOUBT_MS: u64 = 30_000;
 
@@ -83,7 +85,10 @@ pub(crate) struct Session {
     transmit_at_ms: Option<u64>,
     calls: Calls,
     reads: HashMap<ConversationId, ReadCursor>,
+    /// Some of them may be unsent.
+    reads_wait: bool,
     transmit: VecDeque<Packet>,
+    notices: VecDeque<Body>,
     events: VecDeque<Event>,
     outputs: VecDeque<Output>,
 }
@@ -142,7 +147,9 @@ impl Session {
             transmit_at_ms: None,
             calls: Calls::default(),
             reads: HashMap::new(),
+            reads_wait: false,
             transmit: VecDeque::new(),
+            notices: VecDeque::new(),
             events: VecDeque::new(),
             outputs: VecDeque::new(),
         }
@@ -287,7 +294,11 @@ impl Session {
         }
         let packet = match self.transmit.pop_front() {
             Some(packet) => packet,
-            None => self.next_ack(now_ms).or_else(|| self.next_send(now_ms))?,
+            None => self
+                .next_read(now_ms)
+                .or_else(|| self.next_ack(now_ms))
+                .or_else(|| self.next_notice())
+                .or_else(|| self.next_send(now_ms))?,
         };
         self.pace.went(&packet, now_ms);
         if let Phase::Online(online) = &mut self.phase {
@@ -331,14 +342,21 @@ impl Session {
         }
     }
 
-    /// A packet that isn't answered; dropped while there is no connection.
-    pub(crate) fn notify(&mut self, body: Body) {
-        if self.is_online() {
-            self.transmit.push_back(Packet {
-                id: 0,
-                body: Some(body),
-            });
+    /// A packet that isn't answered; dropped while there is no connection, and
+    /// refused while too many of them wait for a connection that has stalled.
+    pub(crate) fn notify(&mut self, body: Body) -> Result<(), SendError> {
+        if self.notices.len() >= NOTICES_MAX {
+            return Err(SendError::Stalled(self.notices.len()));
         }
+        if self.is_online() {
+            self.notices.push_back(body);
+        }
+        Ok(())
+    }
+
+    fn next_notice(&mut self) -> Option<Packet> {
+        let body = Some(self.notices.pop_front()?);
+        Some(Packet { id: 0, body })
     }
 
     /// This user has read up to `seq`; told when there is a connection.
@@ -350,27 +368,28 @@ impl Session {
             let cursor = self.reads.entry(conversation).or_default();
             if seq > cursor.seq {
                 *cursor = ReadCursor { seq, sent_ms: None };
+                self.reads_wait = true;
             }
         }
-        self.flush_reads(now_ms);
     }
 
-    fn flush_reads(&mut self, now_ms: u64) {
-        if !self.is_online() {
-            return;
+    fn next_read(&mut self, now_ms: u64) -> Option<Packet> {
+        if !self.reads_wait {
+            return None;
         }
-        for (conversation, cursor) in &mut self.reads {
-            if cursor.sent_ms.is_none() {
-                cursor.sent_ms = Some(now_ms);
-                self.transmit.push_back(Packet {
-                    id: 0,
-                    body: Some(Body::Read(packet::Read {
-                        conversation_id: conversation.to_string(),
-                        seq: cursor.seq,
-                    })),
-                });
-            }
-        }
+        let mut unsent = self.reads.iter_mut().filter(|(_, it)| it.sent_ms.is_none());
+        let Some((conversation, cursor)) = unsent.next() else {
+            self.reads_wait = false;
+            return None;
+        };
+        cursor.sent_ms = Some(now_ms);
+        Some(Packet {
+            id: 0,
+            body: Some(Body::Read(packet::Read {
+                conversation_id: conversation.to_string(),
+                seq: cursor.seq,
+            })),
+        })
     }
 
     /// Read cursors have no answer: those sent lately are sent again.
@@ -379,6 +398,7 @@ impl Session {
         for cursor in self.reads.values_mut() {
             cursor.sent_ms = None;
         }
+        self.reads_wait = true;
     }
 
     /// Queues an event that may be missed when nobody takes any for long: not an entry.

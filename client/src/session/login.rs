@@ -197,7 +197,6 @@ impl Session {
         self.pace = pace;
         self.sync_after_connect(now_ms, ack.inbox_seq);
         self.repeat_calls();
-        self.flush_reads(now_ms);
     }
 
     fn handle_login_error(&mut self, now_ms: u64, error: &packet::Error) {
@@ -324,6 +323,7 @@ impl Session {
 
     fn drop_connection(&mut self, now_ms: u64) {
         self.transmit.clear();
+        self.notices.clear();
         self.outbox.connection_lost();
         self.acks.connection_lost(now_ms);
         self.reads_lost_connection(now_ms);

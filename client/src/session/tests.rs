@@ -11,7 +11,7 @@ use crate::{Content, DisconnectReason, Entry, driver::position};
 use model::{Conn, ModelServer};
 
 #[path = "../../tests/model/mod.rs"]
-#[allow(unreachable_pub, dead_code)]
+#[allow(unreachable_pub)]
 mod model;
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
@@ -883,4 +883,71 @@ fn messages_go_beside_thousands_of_cursors() {
     world.run_for(2_000);
     assert_eq!(world.bodies(&pair, "alice"), numbered(10));
     assert_eq!(world.server.over_rate, 0);
+}
+
+#[test]
+fn notices_and_reads_on_a_stalled_connection_are_bounded() {
+    let mut world = World::new(&USERS[..1], SessionConfig::default(), 24);
+    let pair = pair("alice", "bob");
+    world.run_for(1_000);
+    // The connection takes nothing: nobody polls for packets.
+    let now_ms = world.now_ms;
+    let session = &mut world.devices[0].session;
+    let typing = || Body::Typing(packet::Typing::default());
+    for _ in 0..NOTICES_MAX {
+        assert_eq!(session.notify(typing()), Ok(()));
+    }
+    assert_eq!(
+        session.notify(typing()),
+        Err(SendError::Stalled(NOTICES_MAX))
+    );
+    for seq in 1..1_000 {
+        session.read(now_ms, pair.clone(), seq);
+    }
+    let sent = std::iter::from_fn(|| session.poll_transmit(now_ms)).count();
+    assert_eq!(sent, NOTICES_MAX + 1, "the newest read cursor alone");
+    assert_eq!(session.notify(typing()), Ok(()));
+    // And they die with their connection.
+    world.cut(0);
+    assert!(world.devices[0].session.notices.is_empty());
+}
+
+#[test]
+fn a_message_and_its_recall_are_told_whichever_came_first() {
+    let mut world = World::new(&USERS[..1], SessionConfig::default(), 25);
+    let pair = pair("alice", "bob");
+    world.run_for(1_000);
+    // The push of the message is late (a retransmission, with its body), the
+    // recall overtakes it.
+    world.faults.push_lost = 1000;
+    world.server.say(&pair, "bob", "regretted");
+    world.step(world.now_ms);
+    let late = world.server.inboxes["alice"][0].clone();
+    world.faults.push_lost = 0;
+    world.server.recall(&pair, "bob", 1);
+    world.step(world.now_ms);
+    world.run_for(100);
+    assert!(world.devices[0].entries.is_empty(), "the recall is held");
+    let push = packet::Push {
+        number: 1,
+        user_seq: 1,
+        entry: late.entry,
+    };
+    let now_ms = world.now_ms;
+    let packet = Packet {
+        id: 0,
+        body: Some(Body::Push(push)),
+    };
+    world.devices[0].session.handle_packet(now_ms, packet);
+    world.turn(0);
+    let told: Vec<_> = (world.devices[0].entries.iter())
+        .map(|entry| match &entry.content {
+            Content::Message { .. } => (entry.seq.0, None),
+            Content::Recall { seq } => (entry.seq.0, Some(seq.0)),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    // The recall's entry comes after its message, so an application that applies
+    // what it is told ends with the message recalled.
+    assert_eq!(told, [(1, None), (2, Some(1))]);
 }

@@ -3,7 +3,7 @@
 //!
 //! It does what is right; what goes wrong on the way is up to the test.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, dead_code)]
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -114,6 +114,12 @@ impl ModelServer {
         });
         let id = Bytes::copy_from_slice(id.as_bytes());
         self.append(conversation, sender, id, content, None);
+    }
+
+    /// The sender takes a message back, from a device that isn't here.
+    pub(crate) fn recall(&mut self, conversation: &ConversationId, sender: &str, seq: u64) {
+        let content = packet::entry::Content::Recall(packet::RecallEntry { seq });
+        self.append(conversation, sender, Bytes::new(), content, None);
     }
 
     pub(crate) fn close(&mut self, conn: Conn) {
