@@ -9,6 +9,7 @@
 mod directory;
 pub mod faulty_bus;
 mod memory;
+mod producer_counts;
 mod redis;
 mod stream;
 
@@ -21,6 +22,7 @@ pub use directory::{
 pub use memory::{
     MemoryBus, MemoryBusConfig, MemoryBusStats, MemoryDirectory, MemoryDirectoryConfig,
 };
+pub use producer_counts::ProducerCounts;
 pub use redis::{DeadLetter, RedisBus, RedisConfig, RedisDirectory, RedisMode};
 pub use stream::Stream;
 

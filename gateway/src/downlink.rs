@@ -8,9 +8,8 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use hashbrown::HashMap;
 use prost::Message;
-use sluice_bus::{Bus, BusError, EntryId, NodeName, ReadBatch, Reader, Stream};
+use sluice_bus::{Bus, BusError, EntryId, NodeName, ProducerCounts, ReadBatch, Reader, Stream};
 use sluice_protocol::{
     ConnectionId, Incarnation,
     envelope::{Delivery, Down, PushEntry, Target, delivery},
@@ -37,16 +36,8 @@ pub(crate) struct Downlink {
     pub(crate) shutdown: CancellationToken,
 }
 
-/// Where each producer's count stands.
-#[derive(Debug, Default)]
-struct ProducerCounts {
-    last: HashMap<u64, u64>,
-}
-
 /// Entries in one read.
 const READ_MAX_ENTRIES: usize = 256;
-/// Producers remembered; worker ids are below 1024.
-const PRODUCERS_MAX: usize = 1024;
 const RETRY: Duration = Duration::from_millis(200);
 
 // === impl Downlink ===
@@ -121,7 +112,7 @@ impl Downlink {
     ) -> Result<(), BusError> {
         let mut gap = None;
         if batch.reset {
-            counts.last.clear();
+            counts.forget();
             gap = Some("reset");
         }
         if batch.lost_entries > 0 {
@@ -217,6 +208,8 @@ impl Downlink {
                     self.give(target, CommandBody::Response(response.into()), shares);
                 }
             }
+            // For service nodes.
+            delivery::Body::Forget(_) => {}
         }
     }
 
@@ -255,55 +248,4 @@ fn content_of(kind: PushKind, push: PushEntry) -> Arc<PushContent> {
         seq: push.seq,
         entry: Bytes::copy_from_slice(&push.entry),
     })
-}
-
-// === impl ProducerCounts ===
-
-impl ProducerCounts {
-    /// False when entries before this one are missing. Repeats are no gap, and
-    /// neither is a producer that begins anew at 1.
-    fn follows(&mut self, producer: u64, counter: u64) -> bool {
-        if counter == 0 {
-            // A producer that cannot count (SPEC.md, 14.4).
-            return true;
-        }
-        match self.last.get_mut(&producer) {
-            Some(last) => {
-                let follows = counter <= last.saturating_add(1);
-                if counter > *last || counter == 1 {
-                    *last = counter;
-                }
-                follows
-            }
-            None => {
-                if self.last.len() >= PRODUCERS_MAX {
-                    self.last.clear();
-                }
-                self.last.insert(producer, counter);
-                // This stream is as young as this gateway, so a producer's first
-                // entry here must be its first.
-                counter <= 1
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_gap_is_noticed_and_a_repeat_is_none() {
-        let mut counts = ProducerCounts::default();
-        assert!(counts.follows(1, 1));
-        assert!(counts.follows(1, 2));
-        assert!(counts.follows(1, 2));
-        assert!(!counts.follows(1, 4));
-        assert!(counts.follows(1, 5));
-        assert!(counts.follows(1, 1), "the producer has restarted");
-        assert!(counts.follows(1, 2));
-        assert!(!counts.follows(2, 3), "its first entries are missing");
-        assert!(counts.follows(3, 1));
-        assert!(counts.follows(0, 0) && counts.follows(0, 0));
-    }
 }

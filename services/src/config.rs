@@ -19,11 +19,18 @@ pub struct Config {
     pub shared_batch_max_entries: usize,
     /// Pulls of one user that a consumer works on at once; more get `Busy`.
     pub pulls_per_user_max: usize,
+    /// Whether this process keeps what it has read of groups, users and logs. Off,
+    /// every question goes to the store: slower, with the same answers.
+    pub caches: bool,
+    /// Newest entries of groups that this process keeps in memory, for the pulls
+    /// of their members.
+    pub recent_cached_max_bytes: u64,
     /// Groups whose members one partition's owner keeps in memory.
     pub groups_cached_max: usize,
     /// Users and pairs whose status and blocks this process keeps in memory.
     pub standings_cached_max: usize,
-    /// A mute or block set by another process holds here after this span at the latest.
+    /// A mute or block set by another process holds here at once; after this span,
+    /// should word of it be lost.
     pub standing_ttl_ms: u64,
     /// Within this span a sender may recall a message.
     pub recall_window_ms: u64,
@@ -147,9 +154,11 @@ impl Default for Config {
             owner_ttl_ms: 5000,
             shared_batch_max_entries: 128,
             pulls_per_user_max: 16,
+            caches: true,
+            recent_cached_max_bytes: 16 << 20,
             groups_cached_max: 1024,
             standings_cached_max: 65_536,
-            standing_ttl_ms: 1000,
+            standing_ttl_ms: 10_000,
             recall_window_ms: RECALL_WINDOW_MS,
             device_policy: DeviceRule::default(),
             devices_max: DEVICES_MAX,

@@ -22,7 +22,7 @@ use prost::Message as _;
 use sluice_bus::{BATCH_MAX_BYTES, BATCH_MAX_ENTRIES, Bus, BusError, Route, Stream};
 use sluice_protocol::{
     ConnectionId, Incarnation, Refusal, UserId, WorkerId,
-    envelope::{Delivery, Down, Target, delivery::Body},
+    envelope::{Delivery, Down, Forget, Target, delivery::Body},
     packet::{self, Packet},
 };
 use tokio::{
@@ -159,6 +159,15 @@ impl Outbox {
             .entry(connection.incarnation)
             .or_default()
             .push(delivery);
+    }
+
+    /// Tells another service node that what it keeps of a user is out of date.
+    pub(crate) fn forget(&mut self, other: Incarnation, user: &UserId) {
+        let users = vec![user.as_str().to_owned()];
+        self.gateways.entry(other).or_default().push(Delivery {
+            targets: Vec::new(),
+            body: Some(Body::Forget(Forget { users })),
+        });
     }
 
     /// Ends connections for good.

@@ -8,17 +8,21 @@
 //! Absent by design: SQL and sockets of clients. Everything here is repeatable,
 //! since the bus may deliver twice.
 
+mod cache_metrics;
 mod clock;
 mod config;
 mod consumer;
+mod down_reader;
 mod downlink;
 mod error;
 mod http;
 mod message;
 mod node;
 mod origin;
+mod peers;
 mod query;
 mod receipts;
+mod recent;
 mod services;
 mod session;
 mod snowflake;

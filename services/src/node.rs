@@ -3,10 +3,10 @@
 use std::sync::{Arc, atomic::AtomicUsize};
 
 use sluice_bus::{Bus, Directory, NodeName};
-use sluice_protocol::WorkerId;
+use sluice_protocol::{Incarnation, WorkerId};
 use sluice_store::Store;
 
-use crate::{Config, Snowflake, downlink::Downlink, standing::Standings};
+use crate::{Config, Snowflake, downlink::Downlink, recent::RecentLogs, standing::Standings};
 
 /// Ports, settings and shared state; held in an `Arc` by every task.
 pub(crate) struct Node {
@@ -19,9 +19,12 @@ pub(crate) struct Node {
     pub(crate) downlink: Downlink,
     pub(crate) snowflake: Snowflake,
     pub(crate) standings: Standings,
+    pub(crate) recent: RecentLogs,
     /// Partitions of the conversation space.
     pub(crate) partitions: u16,
     pub(crate) worker: WorkerId,
+    /// This process's life; names its own `down` stream.
+    pub(crate) incarnation: Incarnation,
     /// Partitions that are this node's to own.
     pub(crate) share: AtomicUsize,
 }

@@ -61,7 +61,7 @@ impl Work for Queries {
             let in_turn = *turn <= node.config.pulls_per_user_max;
             async move {
                 match in_turn {
-                    true => answer(&*node.store, &origin.user, body).await,
+                    true => answer(node, &origin.user, body).await,
                     false => Err(NoPage::TooMany),
                 }
             }
@@ -100,7 +100,8 @@ fn parse(entry: BusEntry) -> Result<(Origin, Body), Unreadable> {
     }
 }
 
-async fn answer(store: &dyn Store, user: &UserId, question: &Body) -> Result<Body, NoPage> {
+async fn answer(node: &Node, user: &UserId, question: &Body) -> Result<Body, NoPage> {
+    let store = &*node.store;
     match question {
         Body::SyncInbox(sync) => {
             let page = store
@@ -108,7 +109,7 @@ async fn answer(store: &dyn Store, user: &UserId, question: &Body) -> Result<Bod
                 .await?;
             Ok(Body::InboxPage(wire::inbox_page(&page)))
         }
-        Body::SyncConversation(sync) => sync_conversation(store, user, sync).await,
+        Body::SyncConversation(sync) => sync_conversation(node, user, sync).await,
         Body::SyncHeads(sync) => {
             let after = match sync.after.as_str() {
                 "" => None,
@@ -128,7 +129,7 @@ async fn answer(store: &dyn Store, user: &UserId, question: &Body) -> Result<Bod
 }
 
 async fn sync_conversation(
-    store: &dyn Store,
+    node: &Node,
     user: &UserId,
     sync: &packet::SyncConversation,
 ) -> Result<Body, NoPage> {
@@ -139,8 +140,10 @@ async fn sync_conversation(
         Some(packet::sync_conversation::Range::Before(seq)) => Range::Before(Seq(seq)),
         None => return Err(Refusal::bad_request("range is missing").into()),
     };
-    let page = store
-        .conversation_log(user, &conversation, range, page_limit(sync.limit))
+    let limit = page_limit(sync.limit);
+    let page = node
+        .recent
+        .log(&*node.store, user, &conversation, range, limit)
         .await?
         .ok_or_else(|| Refusal::new(ErrorCode::NotAMember, "you are not in this conversation"))?;
     Ok(Body::ConversationPage(wire::conversation_page(

@@ -18,12 +18,15 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Config, Snowflake, TokenSigner,
     consumer::{Work, consume},
+    down_reader::{self, DownReader},
     downlink::Downlink,
     http::{self, Api, Calls},
     message,
     node::Node,
+    peers,
     query::Queries,
     receipts::Receipts,
+    recent::RecentLogs,
     session::Sessions,
     standing::Standings,
 };
@@ -96,24 +99,41 @@ impl Services {
                 Duration::from_millis(config.downlink_retry_ms),
             ),
             snowflake: Snowflake::new(parts.worker, newest),
-            standings: Standings::new(config.standings_cached_max, config.standing_ttl_ms),
+            standings: Standings::new(
+                config.standings_cached_max,
+                if config.caches {
+                    config.standing_ttl_ms
+                } else {
+                    0
+                },
+            ),
+            recent: RecentLogs::new(if config.caches {
+                config.recent_cached_max_bytes
+            } else {
+                0
+            }),
             owners_store: parts.store.for_owners(),
             store: parts.store,
             bus: parts.bus,
             directory: parts.directory,
             partitions: parts.partitions,
             worker: parts.worker,
+            incarnation: parts.incarnation,
             share: AtomicUsize::new(0),
             config,
         });
         let roles = node.config.roles;
-        let calls = Arc::new(Calls::new(&node, parts.incarnation));
+        let calls = Arc::new(Calls::new(&node));
         let api = Api::new(node.clone(), parts.signer, calls.clone())
             .map_err(ServicesError::BadConfig)?;
-        let answers = http::own_answers(&node, parts.incarnation).await?;
+        let down = down_reader::own(&node).await?;
 
-        let listening = http::listen(node.clone(), calls, answers, shutdown.clone());
-        let mut tasks = vec![Named::spawn("answers", listening)];
+        let reading = DownReader::new(node.clone(), calls).run(down, shutdown.clone());
+        let announcing = peers::announce(node.clone(), shutdown.clone());
+        let mut tasks = vec![
+            Named::spawn("down", reading),
+            Named::spawn("announcements", announcing),
+        ];
         if roles.message {
             let owning = message::own_share(node.clone(), shutdown.clone());
             tasks.push(Named::spawn("owners", owning));

@@ -1,14 +1,18 @@
 //! What is known of users' standing: may they speak, and to whom.
 //!
-//! Every send asks for it, so it is kept for a short, configured span
-//! (`standing_ttl_ms`). Changes made by this process are forgotten here at
-//! once; those of other processes hold after that span. Unknown users are not
-//! kept: they may register any moment.
+//! Every send asks for it, so it is kept: the caches of users and of blocks,
+//! each bounded (`standings_cached_max`). Who changes a user tells all service
+//! nodes (`peers`), and this one forgets; should it not be told, what it keeps
+//! ends after `standing_ttl_ms`. It keeps nothing while the others don't know
+//! of it. Unknown users are not kept: they may register any moment.
 
 use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
+use quick_cache::unsync::Cache;
 use sluice_protocol::UserId;
 use sluice_store::{Store, StoreError, UserStatus};
+
+use crate::cache_metrics::{self, Cached};
 
 /// Statuses and blocks of a batch's people.
 #[derive(Debug, Default)]
@@ -19,19 +23,20 @@ pub(crate) struct Standing {
 }
 
 /// The kept part; shared by all partitions of a process.
-#[derive(Debug)]
 pub(crate) struct Standings {
     kept: Mutex<Kept>,
     ttl_ms: u64,
-    max: usize,
 }
 
-#[derive(Debug, Default)]
+/// Values with the time until which they hold.
 struct Kept {
-    statuses: HashMap<UserId, (UserStatus, u64)>,
-    blocks: HashMap<(UserId, UserId), (bool, u64)>,
+    statuses: Cache<UserId, (UserStatus, u64)>,
+    /// By (blocker, blocked).
+    blocks: Cache<(UserId, UserId), (bool, u64)>,
     /// Raised by every change: what was read before it must not be kept.
     changes: u64,
+    /// Whether changes elsewhere are told to this node.
+    is_told: bool,
 }
 
 // === impl Standing ===
@@ -50,11 +55,16 @@ impl Standing {
 // === impl Standings ===
 
 impl Standings {
+    /// With a `ttl_ms` of 0 nothing is kept.
     pub(crate) fn new(max: usize, ttl_ms: u64) -> Self {
         Self {
-            kept: Mutex::default(),
+            kept: Mutex::new(Kept {
+                statuses: Cache::new(max.max(1)),
+                blocks: Cache::new(max.max(1)),
+                changes: 0,
+                is_told: false,
+            }),
             ttl_ms,
-            max: max.max(1),
         }
     }
 
@@ -90,6 +100,8 @@ impl Standings {
             }
             kept.changes
         };
+        cache_metrics::count(Cached::User, users.len(), ask_users.len());
+        cache_metrics::count(Cached::Block, pairs.len(), ask_pairs.len());
         let users = match ask_users.is_empty() {
             true => Vec::new(),
             false => store.users(&ask_users).await?,
@@ -100,10 +112,7 @@ impl Standings {
         };
         let until_ms = now_ms.saturating_add(self.ttl_ms);
         let mut kept = self.kept.lock();
-        let keep = kept.changes == seen_changes;
-        if keep {
-            kept.make_room(self.max, now_ms);
-        }
+        let keep = self.ttl_ms > 0 && kept.is_told && kept.changes == seen_changes;
         for user in users.into_iter().flatten() {
             if keep {
                 kept.statuses
@@ -122,30 +131,26 @@ impl Standings {
         Ok(standing)
     }
 
-    /// The user's status or blocks were changed by this process.
+    /// The user's status or blocks were changed.
     pub(crate) fn forget(&self, user: &UserId) {
         let mut kept = self.kept.lock();
         kept.changes += 1;
         kept.statuses.remove(user);
         kept.blocks.retain(|(blocker, _), _| blocker != user);
     }
-}
 
-// === impl Kept ===
+    /// Changes may have been missed.
+    pub(crate) fn forget_all(&self) {
+        let mut kept = self.kept.lock();
+        kept.changes += 1;
+        kept.statuses.clear();
+        kept.blocks.clear();
+    }
 
-impl Kept {
-    fn make_room(&mut self, max: usize, now_ms: u64) {
-        if self.statuses.len() >= max {
-            self.statuses.retain(|_, (_, until_ms)| *until_ms > now_ms);
-            if self.statuses.len() >= max {
-                self.statuses.clear();
-            }
-        }
-        if self.blocks.len() >= max {
-            self.blocks.retain(|_, (_, until_ms)| *until_ms > now_ms);
-            if self.blocks.len() >= max {
-                self.blocks.clear();
-            }
+    /// From now on changes elsewhere are told to this node, or are not.
+    pub(crate) fn set_told(&self, is_told: bool) {
+        if std::mem::replace(&mut self.kept.lock().is_told, is_told) != is_told {
+            self.forget_all();
         }
     }
 }

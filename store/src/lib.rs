@@ -33,6 +33,7 @@ pub use message::{
 };
 pub use migration::Migrated;
 pub use mysql::{MysqlConfig, MysqlServer, MysqlStore};
+pub use page::fitting;
 pub use reads::{
     Conversation, ConversationPage, ConversationRow, Heads, InboxPage, ListCursor, Member,
     PageLimit, Range,
@@ -126,6 +127,14 @@ pub trait Store: Send + Sync + 'static {
         range: Range,
         limit: PageLimit,
     ) -> Result<Option<ConversationPage>, StoreError>;
+
+    /// Where the user's present membership begins and where the log ends; `None`
+    /// for who isn't in the conversation now.
+    async fn present_window(
+        &self,
+        user: &UserId,
+        conversation: &ConversationId,
+    ) -> Result<Option<(Seq, Seq)>, StoreError>;
 
     /// Where the inbox and the groups of a user stand; groups by id after `after`.
     async fn heads(

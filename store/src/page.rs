@@ -27,6 +27,13 @@ pub(crate) fn window_of(range: Range, past: &[(u64, u64)], latest: (u64, u64)) -
     earlier.copied().unwrap_or(latest)
 }
 
+/// How many of the entries, in this order, fit on a page.
+pub fn fitting(entries: &[StoredEntry], limit: PageLimit) -> usize {
+    let mut budget = Budget::new(limit);
+    let entries = entries.iter().take(budget.entries as usize);
+    entries.take_while(|entry| budget.take(entry)).count()
+}
+
 // === impl Budget ===
 
 impl Budget {

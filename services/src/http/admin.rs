@@ -18,6 +18,7 @@ use super::{
     body::{JsonBody, PathOf},
     error::{ApiError, ErrorBody},
 };
+use crate::peers;
 
 pub(super) fn router() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new().routes(routes!(set_status))
@@ -65,7 +66,7 @@ async fn set_status(
             "there is no such user",
         ));
     }
-    api.node.standings.forget(&user);
+    peers::forget(&api.node, &user).await;
     if status == UserStatus::Banned {
         api.kick(&user, CloseReason::Banned, "you are banned")
             .await?;

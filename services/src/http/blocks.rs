@@ -12,6 +12,7 @@ use super::{
     body::PathOf,
     error::{ApiError, ErrorBody},
 };
+use crate::peers;
 
 pub(super) fn router() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new().routes(routes!(block, unblock))
@@ -61,6 +62,6 @@ async fn set(
         ));
     }
     api.node.store.set_block(blocker, &blocked, on).await?;
-    api.node.standings.forget(blocker);
+    peers::forget(&api.node, blocker).await;
     Ok(StatusCode::NO_CONTENT)
 }

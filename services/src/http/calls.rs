@@ -3,7 +3,6 @@
 //! `down` stream. A bounded table pairs the two; a call has a deadline.
 
 use std::{
-    convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,22 +14,18 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use prost::Message as _;
-use sluice_bus::{Bus, BusError, Reader, Stream};
+use sluice_bus::{Bus, Stream};
 use sluice_protocol::{
     ConversationId, Incarnation, UserId,
-    envelope::{Down, GroupCommand, Origin, Up, delivery, up},
+    envelope::{GroupCommand, Origin, Up, up},
     limits::SHARED_PARTITIONS,
     packet::{self, ErrorCode, Packet, packet::Body},
     partition_of,
 };
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
 
 use super::error::ApiError;
-use crate::{clock, consumer::Backoff, node::Node};
-
-/// Entries taken from the stream of answers at once.
-const ANSWERS_MAX: usize = 256;
+use crate::{clock, node::Node};
 
 /// Calls under way.
 pub(crate) struct Calls {
@@ -52,11 +47,11 @@ struct Seat<'c> {
 // === impl Calls ===
 
 impl Calls {
-    pub(crate) fn new(node: &Node, incarnation: Incarnation) -> Self {
+    pub(crate) fn new(node: &Node) -> Self {
         Self {
             bus: node.bus.clone(),
             partitions: node.partitions,
-            incarnation,
+            incarnation: node.incarnation,
             pending: Mutex::default(),
             pending_max: node.config.http_pending_max.max(1),
             timeout: Duration::from_millis(node.config.http_timeout_ms),
@@ -163,27 +158,20 @@ impl Calls {
         up.encode_to_vec().into()
     }
 
-    fn settle(&self, down: Bytes) {
-        let Ok(down) = Down::decode(down) else {
+    /// Gives an answer to the call that waits for it, if one does.
+    pub(crate) fn settle(&self, answer: Bytes) {
+        let Ok(Packet {
+            id,
+            body: Some(body),
+        }) = Packet::decode(answer)
+        else {
             metrics::counter!("sluice_poison_entries_total", "role" => "http").increment(1);
             return;
         };
-        for delivery in down.deliveries {
-            let Some(delivery::Body::Answer(bytes)) = delivery.body else {
-                continue;
-            };
-            let Ok(Packet {
-                id,
-                body: Some(body),
-            }) = Packet::decode(bytes)
-            else {
-                continue;
-            };
-            let seat = self.pending.lock().remove(&id);
-            if let Some(seat) = seat {
-                // The caller may have gone this very moment.
-                let _ = seat.send(body);
-            }
+        let seat = self.pending.lock().remove(&id);
+        if let Some(seat) = seat {
+            // The caller may have gone this very moment.
+            let _ = seat.send(body);
         }
     }
 }
@@ -191,72 +179,5 @@ impl Calls {
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
         self.calls.pending.lock().remove(&self.id);
-    }
-}
-
-/// Owns the stream of answers; calls made before it is owned would get none.
-pub(crate) async fn own_answers(
-    node: &Node,
-    incarnation: Incarnation,
-) -> Result<Box<dyn Reader>, BusError> {
-    let stream = Stream::Down(incarnation);
-    node.bus.own(&stream, &node.name("http")).await
-}
-
-/// Pairs answers with calls until shutdown.
-pub(crate) async fn listen(
-    node: Arc<Node>,
-    calls: Arc<Calls>,
-    reader: Box<dyn Reader>,
-    shutdown: CancellationToken,
-) {
-    let listening = listen_for_ever(&node, &calls, reader);
-    // Cut off wherever it waits: who called is gone, or told by the deadline.
-    shutdown.run_until_cancelled(listening).await;
-}
-
-/// After an error the reader goes on, unless its time is over.
-async fn listen_for_ever(node: &Node, calls: &Calls, mut reader: Box<dyn Reader>) {
-    let mut backoff = Backoff::default();
-    loop {
-        let Err(error) = take_answers(calls, reader.as_mut(), &mut backoff).await;
-        tracing::warn!(%error, "no answers of the owners can be read");
-        tokio::time::sleep(backoff.next()).await;
-        if error.ends_reader() {
-            // While this reader is there it keeps the lease from the next.
-            drop(reader);
-            reader = own_again(node, calls.incarnation, &mut backoff).await;
-        }
-    }
-}
-
-async fn own_again(
-    node: &Node,
-    incarnation: Incarnation,
-    backoff: &mut Backoff,
-) -> Box<dyn Reader> {
-    loop {
-        match own_answers(node, incarnation).await {
-            Ok(reader) => return reader,
-            Err(error) => tracing::warn!(%error, "the stream of answers can't be owned again"),
-        }
-        tokio::time::sleep(backoff.next()).await;
-    }
-}
-
-/// Until the stream fails.
-async fn take_answers(
-    calls: &Calls,
-    reader: &mut dyn Reader,
-    backoff: &mut Backoff,
-) -> Result<Infallible, BusError> {
-    loop {
-        let batch = reader.read(ANSWERS_MAX).await?;
-        let ids: Vec<_> = batch.entries.iter().map(|entry| entry.id).collect();
-        for entry in batch.entries {
-            calls.settle(entry.payload);
-        }
-        reader.ack(&ids).await?;
-        backoff.reset();
     }
 }

@@ -172,10 +172,11 @@ async fn entries(
             return Err(Refusal::bad_request("give after or before, not both").into());
         }
     };
+    let limit = page_limit(stretch.limit);
     let page = api
         .node
-        .store
-        .conversation_log(&user.id, &conversation, range, page_limit(stretch.limit))
+        .recent
+        .log(&*api.node.store, &user.id, &conversation, range, limit)
         .await?
         .ok_or_else(|| ApiError::new(ErrorCode::NotAMember, "you are not in this conversation"))?;
     Ok(Json(Log {

@@ -31,7 +31,7 @@ use utoipa::{
 };
 use utoipa_axum::router::OpenApiRouter;
 
-pub(crate) use self::calls::{Calls, listen, own_answers};
+pub(crate) use self::calls::Calls;
 use self::{error::ApiError, login_limit::LoginLimit, passwords::Passwords, seats::Seats};
 use crate::{Roles, TokenSigner, downlink::Outbox, node::Node};
 

@@ -67,6 +67,9 @@ impl Desk {
     /// may be believed any more; the entries come again.
     pub(super) async fn work(&mut self, entries: &[BusEntry]) -> Result<(), WorkError> {
         metrics::histogram!("sluice_message_batch_entries").record(entries.len() as f64);
+        if !self.node.config.caches {
+            self.groups.clear();
+        }
         let mut outbox = Outbox::default();
         let mut jobs = self.parse(entries, &mut outbox);
         while !jobs.is_empty() {

@@ -7,6 +7,8 @@ use hashbrown::{HashMap, HashSet};
 use sluice_protocol::{ConversationId, Seq, UserId, packet::MemberRole};
 use sluice_store::{Content, Conversation, Member, Store, StoreError};
 
+use crate::cache_metrics::{self, Cached};
+
 /// Who is in a group, and as what.
 #[derive(Debug, Clone)]
 pub(super) struct Group {
@@ -151,6 +153,7 @@ impl Groups {
             .filter(|id| !self.known.contains_key(*id))
             .cloned()
             .collect();
+        cache_metrics::count(Cached::Membership, wanted.len(), absent.len());
         if absent.is_empty() {
             return Ok(());
         }
@@ -189,6 +192,11 @@ impl Groups {
         } else if let Some(group) = self.known.get_mut(id) {
             group.apply(sender, seq, content);
         }
+    }
+
+    /// Keeps nothing.
+    pub(super) fn clear(&mut self) {
+        self.known.clear();
     }
 
     /// What is believed of this group may be wrong.

@@ -25,35 +25,35 @@ type Begun = Pin<Box<dyn Future<Output = Answer>>>;
 
 /// One answer.
 #[derive(Debug)]
-struct Answer {
-    status: StatusCode,
+pub struct Answer {
+    pub status: StatusCode,
     retry_after: bool,
     body: Value,
 }
 
 impl Answer {
     #[track_caller]
-    fn is(self, status: u16) -> Value {
+    pub fn is(self, status: u16) -> Value {
         assert_eq!(self.status.as_u16(), status, "{:?}", self.body);
         self.body
     }
 
     #[track_caller]
-    fn refused(self, status: u16, code: &str) {
+    pub fn refused(self, status: u16, code: &str) {
         let body = self.is(status);
         assert_eq!(body["code"], code, "{body:?}");
         assert!(body["reason"].is_string());
     }
 }
 
-struct Api(Router);
+pub struct Api(pub Router);
 
 impl Api {
-    fn of(world: &World) -> Self {
+    pub fn of(world: &World) -> Self {
         Self(world.services.as_ref().unwrap().router())
     }
 
-    async fn call(&self, method: &str, path: &str, token: &str, body: Option<Value>) -> Answer {
+    pub async fn call(&self, method: &str, path: &str, token: &str, body: Option<Value>) -> Answer {
         let mut request = Request::builder()
             .method(Method::from_bytes(method.as_bytes()).unwrap())
             .uri(path);
@@ -99,7 +99,7 @@ impl Api {
     }
 
     /// Registers and logs in; the token.
-    async fn user(&self, name: &str) -> String {
+    pub async fn user(&self, name: &str) -> String {
         let account = json!({"user_id": name, "password": "correct horse"});
         self.call("POST", "/users/register", "", Some(account.clone()))
             .await

@@ -18,13 +18,13 @@ fn sharing() -> Config {
 }
 
 /// Another node on the same store, bus and directory.
-async fn join(world: &World) -> (Services, CancellationToken) {
+pub async fn join(world: &World) -> (Services, CancellationToken) {
     let stop = CancellationToken::new();
     let services = Services::start(world.config.clone(), world.parts().await, stop.clone());
     (services.await.unwrap(), stop)
 }
 
-async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+pub async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let waiting = async {
         while !is_so() {
             tokio::time::sleep(Duration::from_millis(10)).await;

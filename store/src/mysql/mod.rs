@@ -279,6 +279,16 @@ impl Store for MysqlStore {
         self.servers.run(place, &log).await
     }
 
+    async fn present_window(
+        &self,
+        user: &UserId,
+        conversation: &ConversationId,
+    ) -> Result<Option<(Seq, Seq)>, StoreError> {
+        let place = self.servers.of_conversation(conversation);
+        let window = pulls::PresentWindow { user, conversation };
+        self.servers.run(place, &window).await
+    }
+
     async fn heads(
         &self,
         user: &UserId,

@@ -28,6 +28,12 @@ pub(super) struct ConversationLog<'l> {
     pub(super) limit: PageLimit,
 }
 
+/// See [`Store::present_window`](crate::Store::present_window).
+pub(super) struct PresentWindow<'w> {
+    pub(super) user: &'w UserId,
+    pub(super) conversation: &'w ConversationId,
+}
+
 /// Positions in an inbox, and what they point to.
 struct Letters<'l> {
     user: &'l UserId,
@@ -122,6 +128,24 @@ impl Work for Entries {
             }
         }
         Ok(entries)
+    }
+}
+
+impl Work for PresentWindow<'_> {
+    type Answer = Option<(Seq, Seq)>;
+    const REPEATABLE: bool = true;
+
+    async fn run(&self, connection: &mut MySqlConnection, _: u32) -> Result<Self::Answer, Failure> {
+        let window: Option<(u64, u64)> = sqlx::query_as(
+            "SELECT m.first_seq, c.max_seq
+             FROM member m JOIN conversation c ON c.conversation_id = m.conversation
+             WHERE m.conversation = ? AND m.user = ? AND m.last_seq IS NULL",
+        )
+        .bind(self.conversation.as_str().as_bytes())
+        .bind(self.user.as_str().as_bytes())
+        .fetch_optional(connection)
+        .await?;
+        Ok(window.map(|(first, end)| (Seq(first), Seq(end))))
     }
 }
 

@@ -237,6 +237,18 @@ impl Store for SqliteStore {
         self.read(read).await
     }
 
+    async fn present_window(
+        &self,
+        user: &UserId,
+        conversation: &ConversationId,
+    ) -> Result<Option<(Seq, Seq)>, StoreError> {
+        let read = pulls::PresentWindow {
+            user: user.clone(),
+            conversation: conversation.clone(),
+        };
+        self.read(read).await
+    }
+
     async fn heads(
         &self,
         user: &UserId,

@@ -29,6 +29,12 @@ pub(super) struct ConversationLog {
     pub(super) limit: PageLimit,
 }
 
+/// See [`Store::present_window`](crate::Store::present_window).
+pub(super) struct PresentWindow {
+    pub(super) user: UserId,
+    pub(super) conversation: ConversationId,
+}
+
 /// See [`Store::entries`](crate::Store::entries).
 pub(super) struct Entries(pub(super) Vec<(ConversationId, Seq)>);
 
@@ -97,6 +103,27 @@ impl Read for ConversationLog {
             last_seq: Seq(view.last),
             more,
         }))
+    }
+}
+
+impl Read for PresentWindow {
+    type Answer = Option<(Seq, Seq)>;
+
+    fn read(&self, connection: &Connection) -> Result<Self::Answer, StoreError> {
+        let window = connection
+            .prepare_cached(
+                "SELECT l.first_seq, (SELECT max(seq) FROM message WHERE conversation = c.id)
+                 FROM users u
+                 CROSS JOIN conversation c ON c.conversation_id = ?2
+                 CROSS JOIN user_conversation_list l ON l.user = u.id AND l.conversation = c.id
+                 WHERE u.user_id = ?1 AND l.last_seq IS NULL",
+            )?
+            .query_row(
+                params![self.user.as_str(), self.conversation.as_str()],
+                |row| Ok((Seq(from_sql(row.get(0)?)), Seq(from_sql(row.get(1)?)))),
+            )
+            .optional()?;
+        Ok(window)
     }
 }
 

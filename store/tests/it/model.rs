@@ -403,7 +403,13 @@ async fn check_log(bench: &Bench, id: &UserId, conversation: &ConversationId, lo
         let page = store.conversation_log(id, conversation, range, PAGE).await;
         page.unwrap()
     };
-    if !log.members.contains_key(id) {
+    let member = log.members.get(id);
+    let present = member.filter(|member| member.last.is_none());
+    assert_eq!(
+        store.present_window(id, conversation).await.unwrap(),
+        present.map(|member| (Seq(member.first), Seq(log.entries.len() as u64)))
+    );
+    if member.is_none() {
         assert_eq!(page(Range::After(Seq(0))).await, None);
         return;
     }
