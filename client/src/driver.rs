@@ -23,6 +23,7 @@ use crate::{
     CallError, DisconnectReason, Ended, Endpoint, Event, LinkError, LocalState, SendError,
     TokenError, TokenSource, Transport,
     client::Shared,
+    clock::Clock,
     command::{Command, SendReply},
     link::Link,
     session::{Output, Session},
@@ -79,12 +80,6 @@ pub(crate) struct Driver {
     farewells: Vec<oneshot::Sender<()>>,
 }
 
-/// Unix milliseconds that never go back.
-struct Clock {
-    started: Instant,
-    started_ms: u64,
-}
-
 /// What has ended the sleep.
 enum Woken {
     Commands(usize),
@@ -96,29 +91,6 @@ enum Woken {
     /// A deadline, room for events, a commit, or the events were dropped: the
     /// turn finds out.
     Other,
-}
-
-// === impl Clock ===
-
-impl Clock {
-    fn start() -> Self {
-        let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        Self {
-            started: Instant::now(),
-            started_ms: unix.map_or(0, |it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX)),
-        }
-    }
-
-    fn now_ms(&self) -> u64 {
-        let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.started_ms.saturating_add(elapsed)
-    }
-
-    fn instant(&self, at_ms: u64) -> Instant {
-        // Far enough for any deadline, near enough for the timer.
-        let span = at_ms.saturating_sub(self.started_ms).min(1 << 40);
-        self.started + Duration::from_millis(span)
-    }
 }
 
 // === impl Driver ===

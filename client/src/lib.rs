@@ -46,6 +46,7 @@
 mod api;
 mod builder;
 mod client;
+mod clock;
 mod command;
 mod driver;
 mod endpoint;

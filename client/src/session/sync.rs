@@ -1,5 +1,7 @@
 //! The inbox and the groups: what is pushed, what is pulled, and when.
 
+mod heads;
+
 use std::collections::HashMap as StdHashMap;
 
 use hashbrown::HashMap;
@@ -405,118 +407,6 @@ impl Session {
         let due = timeline.due_ms();
         self.sync.expect(due);
         self.start_due_pulls(now_ms);
-    }
-
-    pub(super) fn start_due_heads(&mut self, now_ms: u64) {
-        if self.sync.heads_are_under_way || self.sync.heads_at_ms > now_ms {
-            return;
-        }
-        let interval = self.config.heads_interval_ms;
-        let next = interval / 2 + self.jitter(interval);
-        self.sync.heads_at_ms = now_ms.saturating_add(next.max(1));
-        self.ask_heads(now_ms, String::new());
-    }
-
-    fn ask_heads(&mut self, now_ms: u64, after: String) {
-        self.sync.heads_are_under_way = true;
-        let body = Body::SyncHeads(packet::SyncHeads { after, limit: 0 });
-        self.pull(now_ms, Question::Heads, body);
-    }
-
-    pub(super) fn handle_heads_page(&mut self, now_ms: u64, id: u64, page: packet::HeadsPage) {
-        let is_heads = |question: &Question| matches!(question, Question::Heads);
-        if self.calls.take_if(id, is_heads).is_none() {
-            return;
-        }
-        self.sync.inbox.raise_head(page.inbox_seq);
-        let patience = self.config.hole_patience_ms;
-        // Pushes of what the inbox lacks may be on their way.
-        self.sync.inbox.arm(now_ms, patience);
-        let due = self.sync.inbox.due_ms();
-        self.sync.expect(due);
-        let last = page.groups.last().map(|it| it.conversation_id.clone());
-        for head in page.groups {
-            self.take_head(now_ms, head);
-        }
-        match last {
-            Some(last) if page.more => self.ask_heads(now_ms, last),
-            _ => {
-                self.sync.heads_are_under_way = false;
-                self.sync.heads_are_fresh = true;
-            }
-        }
-        self.start_due_pulls(now_ms);
-        self.start_due_heads(now_ms);
-    }
-
-    fn take_head(&mut self, now_ms: u64, head: packet::Head) {
-        let Ok(group) = ConversationId::parse(&head.conversation_id) else {
-            return;
-        };
-        let is_known = self.sync.groups.contains_key(&group);
-        if !group.is_group() {
-            return;
-        }
-        if !is_known && self.sync.groups.len() >= GROUPS_MAX {
-            return self.skip_group(group);
-        }
-        let is_catching_up = self.sync.is_catching_up && !self.sync.heads_are_fresh;
-        let patience = self.config.hole_patience_ms;
-        let key = TimelineKey::Group(group.clone());
-        self.check_server_position(&key, head.last_seq);
-        let timeline = self.sync.groups.entry(group).or_default();
-        timeline.skip_to(head.first_seq);
-        if is_catching_up {
-            timeline.set_goal(head.last_seq);
-            timeline.pull_at(now_ms);
-        } else {
-            timeline.raise_head(head.last_seq);
-            timeline.arm(now_ms, patience);
-        }
-        let due = timeline.due_ms();
-        self.sync.expect(due);
-    }
-
-    /// Tells once after each connect that a group can't be followed.
-    fn skip_group(&mut self, conversation: ConversationId) {
-        if !self.sync.is_incomplete {
-            self.sync.is_incomplete = true;
-            self.tell(Event::TooManyGroups { conversation });
-        }
-    }
-
-    /// The server has lost what was told before (a restored backup): goes on
-    /// from where the server is, else all that is new would pass for old.
-    fn check_server_position(&mut self, key: &TimelineKey, server: u64) {
-        let Some(timeline) = self.sync.timeline(key) else {
-            return;
-        };
-        let told = timeline.position();
-        if !timeline.rewind_if_lost(server) {
-            return;
-        }
-        self.tell(Event::ServerBehind {
-            group: match key {
-                TimelineKey::Inbox => None,
-                TimelineKey::Group(group) => Some(group.clone()),
-            },
-            told,
-            server,
-        });
-    }
-
-    /// Tells once after each connect that nothing older is left to be told.
-    pub(super) fn check_caught_up(&mut self) {
-        let sync = &mut self.sync;
-        if sync.is_catching_up
-            && sync.heads_are_fresh
-            && !sync.is_incomplete
-            && sync.inbox.is_caught_up()
-            && sync.groups.values().all(Timeline::is_caught_up)
-        {
-            sync.is_catching_up = false;
-            self.tell(Event::CaughtUp);
-        }
     }
 }
 
