@@ -11,7 +11,7 @@ use std::{
 
 use axum::{
     Json, Router,
-    extract::{Query, Request, State},
+    extract::{Query, Request, State, rejection::QueryRejection},
     http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -23,6 +23,7 @@ use tokio::{net::TcpListener, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    admin_error::AdminError,
     bus_health::BusHealth,
     connection::Connection,
     ledger::Ledger,
@@ -102,6 +103,8 @@ impl Admin {
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(readyz))
             .merge(guarded)
+            .fallback(AdminError::not_found)
+            .method_not_allowed_fallback(AdminError::method_not_allowed)
             .with_state(self);
         let ended = shutdown.cancelled_owned();
         let server = axum::serve(listener, router).with_graceful_shutdown(ended);
@@ -120,7 +123,7 @@ async fn authorize(State(admin): State<Admin>, request: Request, next: Next) -> 
     let allowed = admin.token.is_empty()
         || given.is_some_and(|given| same(given.as_bytes(), admin.token.as_bytes()));
     if !allowed {
-        return (StatusCode::UNAUTHORIZED, "bearer token needed\n").into_response();
+        return AdminError::bad_token().into_response();
     }
     next.run(request).await
 }
@@ -150,7 +153,11 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
-async fn connections(State(admin): State<Admin>, Query(query): Query<PageQuery>) -> Json<Page> {
+async fn connections(
+    State(admin): State<Admin>,
+    query: Result<Query<PageQuery>, QueryRejection>,
+) -> Result<Json<Page>, AdminError> {
+    let Query(query) = query.map_err(|error| AdminError::bad_request(error.body_text()))?;
     let offset = query.offset.min(DEPTH_MAX);
     let limit = query.limit.min(PAGE_MAX);
     let (mut rows, mut total) = (Vec::new(), 0);
@@ -171,11 +178,11 @@ async fn connections(State(admin): State<Admin>, Query(query): Query<PageQuery>)
     }
     rows.sort_by_key(|(rank, _)| std::cmp::Reverse(*rank));
     let rows = rows.into_iter().map(|(_, row)| row);
-    Json(Page {
+    Ok(Json(Page {
         total,
         offset,
         connections: rows.skip(offset).take(limit).collect(),
-    })
+    }))
 }
 
 // === impl ConnectionRow ===

@@ -19,6 +19,7 @@
 mod ack_tally;
 mod address_limits;
 mod admin;
+mod admin_error;
 mod bus_health;
 mod channel;
 mod clock;
@@ -52,6 +53,7 @@ mod slab;
 mod token;
 mod workbench;
 
+pub use admin_error::AdminError;
 pub use channel::Phase;
 pub use clock::Now;
 pub use config::Config;

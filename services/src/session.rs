@@ -159,7 +159,7 @@ async fn open(node: &Node, logins: &[Login], outbox: &mut Outbox) -> Result<(), 
                 number,
             }),
             SessionOutcome::Refused(refusal) => {
-                refuse(outbox, login, &session_refusal(refusal));
+                refuse(outbox, login, &session_refusal(login.may_know(refusal)));
                 if login.refresh {
                     shut_out(outbox, login, refusal);
                 }
@@ -339,6 +339,15 @@ fn session_refusal(refusal: SessionRefusal) -> Refusal {
 // === impl Login ===
 
 impl Login {
+    /// Who has proven nothing learns of no user whether they exist or are banned;
+    /// a resume token proves something when it is good only.
+    fn may_know(&self, refusal: SessionRefusal) -> SessionRefusal {
+        match self.proof {
+            SessionProof::Token { .. } => refusal,
+            SessionProof::Resume { .. } => SessionRefusal::BadResumeToken,
+        }
+    }
+
     fn opening(&self, now_ms: u64) -> SessionOpening {
         SessionOpening {
             user: self.origin.user.clone(),

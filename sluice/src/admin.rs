@@ -6,9 +6,11 @@ use axum::{
     Router,
     extract::State,
     http::{HeaderMap, StatusCode, header},
+    response::IntoResponse,
     routing::get,
 };
 use sluice_bus::{Bus, Stream};
+use sluice_gateway::AdminError;
 use sluice_protocol::{Partition, UserId};
 use sluice_store::Store;
 use tokio::net::TcpListener;
@@ -43,6 +45,8 @@ impl Admin {
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
             .route("/metrics", get(metrics))
+            .fallback(AdminError::not_found)
+            .method_not_allowed_fallback(AdminError::method_not_allowed)
             .with_state(self);
         http::serve(listener, router, bounds, shutdown).await;
     }
@@ -65,18 +69,19 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
     (StatusCode::OK, "ready\n".into())
 }
 
-async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> (StatusCode, String) {
+async fn metrics(
+    State(admin): State<Admin>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, AdminError> {
     let given = headers.get(header::AUTHORIZATION);
     let given = given.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let allowed = admin.token.is_empty()
         || given.is_some_and(|given| same(given.as_bytes(), admin.token.as_bytes()));
     if !allowed {
-        return (
-            StatusCode::UNAUTHORIZED,
-            "the admin token is needed\n".into(),
-        );
+        return Err(AdminError::bad_token());
     }
-    (StatusCode::OK, admin.metrics.render())
+    let text = admin.metrics.render();
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text))
 }
 
 /// Compares in a time that does not tell how much is right.

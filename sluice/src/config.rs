@@ -268,6 +268,39 @@ mod tests {
         }
     }
 
+    /// Rows of a table of SPEC.md: settings, in backticks, and their values.
+    fn told_by_spec(heading: &str) -> Vec<(String, i64)> {
+        const SPEC: &str = include_str!("../../protocol/SPEC.md");
+        let section = SPEC.split(&format!("\n### {heading}")).nth(1).unwrap();
+        let section = section.split("\n### ").next().unwrap();
+        let mut told = Vec::new();
+        for row in section.lines().filter(|line| line.starts_with("| `")) {
+            let cells: Vec<_> = row.split(" | ").collect();
+            let keys = cells[0].split('`').skip(1).step_by(2);
+            let values = cells[1].split(", ").map(|it| it.replace(',', ""));
+            let values: Vec<i64> = values.map(|it| it.parse().unwrap()).collect();
+            assert_eq!(keys.clone().count(), values.len(), "{row}");
+            told.extend(keys.map(str::to_owned).zip(values));
+        }
+        told
+    }
+
+    #[test]
+    fn the_specification_tells_the_defaults() {
+        let annotated: toml::Table = toml::from_str(ANNOTATED).unwrap();
+        let of_gateway = told_by_spec("11.2").into_iter();
+        let of_gateway = of_gateway.map(|(key, value)| (format!("gateway.{key}"), value));
+        let told: Vec<_> = of_gateway.chain(told_by_spec("11.3")).collect();
+        assert!(told.len() > 35, "{told:?}");
+        for (key, value) in told {
+            let mut path = key.split('.');
+            let table = path.next().and_then(|name| annotated.get(name));
+            let found = path.fold(table, |table, name| table?.get(name));
+            let found = found.and_then(toml::Value::as_integer);
+            assert_eq!(found, Some(value), "{key}");
+        }
+    }
+
     #[test]
     fn an_unknown_key_is_named() {
         let error = toml::from_str::<Config>("[gateway]\nlisten = 1").unwrap_err();

@@ -13,6 +13,7 @@ pub mod endpoints;
 pub mod engines;
 pub mod environment;
 mod http;
+mod metric_help;
 pub mod node;
 pub mod server_process;
 pub mod token_keys;

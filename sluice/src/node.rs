@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin::Admin,
     config::{Config, Endpoints, GatewayEndpoint},
-    engines, http,
+    engines, http, metric_help,
     token_keys::{self, Absent},
 };
 
@@ -135,6 +135,7 @@ impl Node {
         };
         // Recorders of the other rooms look for it from here on.
         let metrics = sluice_gateway::install_metrics();
+        metric_help::describe();
 
         let signer = open_signer(role, &config)?;
         let (bus, directory) = engines::open_bus(&config.bus).await?;

@@ -35,6 +35,14 @@ pub(crate) async fn connections(address: SocketAddr, query: &str) -> serde_json:
     serde_json::from_str(&body).unwrap()
 }
 
+/// Errors have the form of the other APIs.
+async fn refused(address: SocketAddr, path: &str, status: u16, code: &str) {
+    let (given, body) = get(address, path, "").await;
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((given, body["code"].as_str()), (status, Some(code)));
+    assert!(body["reason"].is_string(), "{body}");
+}
+
 #[tokio::test]
 async fn health_metrics_and_connections() {
     let rig = Rig::start().await;
@@ -72,7 +80,8 @@ async fn health_metrics_and_connections() {
     }
     let page = connections(rig.admin, "?sort=memory&offset=1&limit=1").await;
     assert_eq!(page["connections"].as_array().unwrap().len(), 1);
-    assert_eq!(get(rig.admin, "/admin/connections?sort=x", "").await.0, 400);
+    refused(rig.admin, "/admin/connections?sort=x", 400, "bad_request").await;
+    refused(rig.admin, "/admin/none", 404, "not_found").await;
 }
 
 #[tokio::test]
@@ -82,7 +91,7 @@ async fn a_token_guards_what_is_not_health() {
     let rig = Rig::start_with(config).await;
     assert_eq!(get(rig.admin, "/healthz", "").await.0, 200);
     for path in ["/metrics", "/admin/connections"] {
-        assert_eq!(get(rig.admin, path, "").await.0, 401);
+        refused(rig.admin, path, 401, "bad_token").await;
         assert_eq!(get(rig.admin, path, "secres").await.0, 401);
         assert_eq!(get(rig.admin, path, "secret").await.0, 200);
     }

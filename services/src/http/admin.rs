@@ -47,7 +47,7 @@ struct NewStatus {
 #[utoipa::path(put, path = "/admin/users/{user_id}/status", tag = "admin",
     request_body = NewStatus, security(("bearer" = [])),
     params(("user_id" = String, Path)),
-    responses((status = NO_CONTENT), (status = "4XX", body = ErrorBody)))]
+    responses((status = NO_CONTENT), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 async fn set_status(
     State(api): State<Arc<Api>>,
     _admin: Admin,

@@ -23,7 +23,7 @@ pub(super) fn router() -> OpenApiRouter<Arc<Api>> {
     security(("bearer" = [])),
     params(("user_id" = String, Path, description = "The caller"),
         ("other" = String, Path, description = "Who is blocked")),
-    responses((status = NO_CONTENT), (status = "4XX", body = ErrorBody)))]
+    responses((status = NO_CONTENT), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 async fn block(
     State(api): State<Arc<Api>>,
     caller: Caller,
@@ -37,7 +37,7 @@ async fn block(
     security(("bearer" = [])),
     params(("user_id" = String, Path, description = "The caller"),
         ("other" = String, Path, description = "Who was blocked")),
-    responses((status = NO_CONTENT), (status = "4XX", body = ErrorBody)))]
+    responses((status = NO_CONTENT), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 async fn unblock(
     State(api): State<Arc<Api>>,
     caller: Caller,

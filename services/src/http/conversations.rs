@@ -115,7 +115,7 @@ struct Place {
 /// The caller's conversations, newest first.
 #[utoipa::path(get, path = "/conversations", tag = "conversations",
     params(ListPage), security(("bearer" = [])),
-    responses((status = OK, body = ConversationList), (status = "4XX", body = ErrorBody)))]
+    responses((status = OK, body = ConversationList), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 async fn list(
     State(api): State<Arc<Api>>,
     Caller(user, _seat): Caller,
@@ -157,7 +157,7 @@ async fn list(
 /// A stretch of a conversation's log, within the caller's membership.
 #[utoipa::path(get, path = "/conversations/{conversation_id}/entries", tag = "conversations",
     params(("conversation_id" = String, Path), Stretch), security(("bearer" = [])),
-    responses((status = OK, body = Log), (status = "4XX", body = ErrorBody)))]
+    responses((status = OK, body = Log), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 async fn entries(
     State(api): State<Arc<Api>>,
     Caller(user, _seat): Caller,
@@ -191,7 +191,7 @@ async fn entries(
 #[utoipa::path(post, path = "/conversations/{conversation_id}/recall", tag = "conversations",
     params(("conversation_id" = String, Path)), request_body = Place,
     security(("bearer" = [])),
-    responses((status = OK, body = Ack), (status = "4XX", body = ErrorBody),
+    responses((status = OK, body = Ack), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody),
         (status = "5XX", body = ErrorBody)))]
 async fn recall(
     State(api): State<Arc<Api>>,
@@ -218,7 +218,7 @@ async fn recall(
 #[utoipa::path(post, path = "/conversations/{conversation_id}/read", tag = "conversations",
     params(("conversation_id" = String, Path)), request_body = Place,
     security(("bearer" = [])),
-    responses((status = ACCEPTED), (status = "4XX", body = ErrorBody),
+    responses((status = ACCEPTED), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody),
         (status = "5XX", body = ErrorBody)))]
 async fn read(
     State(api): State<Arc<Api>>,

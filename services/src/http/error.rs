@@ -130,6 +130,7 @@ impl IntoResponse for ApiError {
     }
 }
 
+/// As the table in chapter 13 of SPEC.md says.
 fn status_of(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::Unspecified | ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -163,5 +164,36 @@ fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::TooLate => StatusCode::CONFLICT,
         ErrorCode::Timeout => StatusCode::GATEWAY_TIMEOUT,
         ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPEC: &str = include_str!("../../../protocol/SPEC.md");
+
+    #[test]
+    fn the_specification_names_the_status_of_every_code() {
+        let table = SPEC.split("| Status | Codes of 10.1 |\n|---|---|\n").nth(1);
+        let table = table.unwrap().split("\n\n").next().unwrap();
+        let mut named = std::collections::BTreeMap::new();
+        for row in table.lines() {
+            let cells: Vec<_> = row.split('|').map(str::trim).collect();
+            for code in cells[2].split(", ") {
+                let status: u16 = cells[1].parse().unwrap();
+                named.insert(code.trim_matches('`').to_owned(), status);
+            }
+        }
+        let all = (0..256).filter_map(|value| ErrorCode::try_from(value).ok());
+        for code in all {
+            let label = Refusal::new(code, "").label();
+            assert_eq!(
+                named.remove(&label),
+                Some(status_of(code).as_u16()),
+                "{label}"
+            );
+        }
+        assert!(named.is_empty(), "no such codes: {named:?}");
     }
 }

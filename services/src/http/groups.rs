@@ -103,7 +103,7 @@ struct NewName {
 /// Founds a group with the caller as its owner.
 #[utoipa::path(post, path = "/groups", tag = "groups", request_body = NewGroup,
     security(("bearer" = [])),
-    responses((status = CREATED, body = Ack), (status = "4XX", body = ErrorBody),
+    responses((status = CREATED, body = Ack), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody),
         (status = "5XX", body = ErrorBody)))]
 async fn create(
     State(api): State<Arc<Api>>,
@@ -124,7 +124,7 @@ async fn create(
 /// A group that the caller is in.
 #[utoipa::path(get, path = "/groups/{group_id}", tag = "groups",
     params(("group_id" = String, Path)), security(("bearer" = [])),
-    responses((status = OK, body = Group), (status = "4XX", body = ErrorBody)))]
+    responses((status = OK, body = Group), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 async fn group(
     State(api): State<Arc<Api>>,
     Caller(user, _seat): Caller,
@@ -143,7 +143,7 @@ async fn group(
 /// Renames a group; for its owner and admins.
 #[utoipa::path(put, path = "/groups/{group_id}", tag = "groups", request_body = NewName,
     params(("group_id" = String, Path)), security(("bearer" = [])),
-    responses((status = OK, body = Ack), (status = "4XX", body = ErrorBody),
+    responses((status = OK, body = Ack), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody),
         (status = "5XX", body = ErrorBody)))]
 async fn rename(
     State(api): State<Arc<Api>>,
@@ -159,7 +159,7 @@ async fn rename(
 /// Who is in a group; for its members.
 #[utoipa::path(get, path = "/groups/{group_id}/members", tag = "groups",
     params(("group_id" = String, Path)), security(("bearer" = [])),
-    responses((status = OK, body = Members), (status = "4XX", body = ErrorBody)))]
+    responses((status = OK, body = Members), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 async fn members(
     State(api): State<Arc<Api>>,
     Caller(user, _seat): Caller,
@@ -180,7 +180,7 @@ async fn members(
 #[utoipa::path(post, path = "/groups/{group_id}/members", tag = "groups",
     request_body = NewMembers,
     params(("group_id" = String, Path)), security(("bearer" = [])),
-    responses((status = OK, body = Ack), (status = "4XX", body = ErrorBody),
+    responses((status = OK, body = Ack), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody),
         (status = "5XX", body = ErrorBody)))]
 async fn add(
     State(api): State<Arc<Api>>,
@@ -196,7 +196,7 @@ async fn add(
 /// Removes a member; for the owner and, unless it is an admin, for admins.
 #[utoipa::path(delete, path = "/groups/{group_id}/members/{user_id}", tag = "groups",
     params(("group_id" = String, Path), ("user_id" = String, Path)), security(("bearer" = [])),
-    responses((status = OK, body = Ack), (status = "4XX", body = ErrorBody),
+    responses((status = OK, body = Ack), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody),
         (status = "5XX", body = ErrorBody)))]
 async fn remove(
     State(api): State<Arc<Api>>,
@@ -212,7 +212,7 @@ async fn remove(
 /// longest standing.
 #[utoipa::path(post, path = "/groups/{group_id}/leave", tag = "groups",
     params(("group_id" = String, Path)), security(("bearer" = [])),
-    responses((status = OK, body = Ack), (status = "4XX", body = ErrorBody),
+    responses((status = OK, body = Ack), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody),
         (status = "5XX", body = ErrorBody)))]
 async fn leave(
     State(api): State<Arc<Api>>,
@@ -228,7 +228,7 @@ async fn leave(
 #[utoipa::path(put, path = "/groups/{group_id}/members/{user_id}/role", tag = "groups",
     request_body = NewRole,
     params(("group_id" = String, Path), ("user_id" = String, Path)), security(("bearer" = [])),
-    responses((status = OK, body = Ack), (status = "4XX", body = ErrorBody),
+    responses((status = OK, body = Ack), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody),
         (status = "5XX", body = ErrorBody)))]
 async fn set_role(
     State(api): State<Arc<Api>>,

@@ -50,7 +50,7 @@ struct NewMessage {
 /// Sends a message; answers when it is stored.
 #[utoipa::path(post, path = "/messages", tag = "messages", request_body = NewMessage,
     security(("bearer" = [])),
-    responses((status = OK, body = Ack), (status = "4XX", body = ErrorBody),
+    responses((status = OK, body = Ack), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody),
         (status = "5XX", body = ErrorBody)))]
 async fn send(
     State(api): State<Arc<Api>>,

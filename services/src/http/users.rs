@@ -90,7 +90,7 @@ struct Token {
 
 /// Registers a user.
 #[utoipa::path(post, path = "/users/register", tag = "users", request_body = Registration,
-    responses((status = CREATED, body = Account), (status = "4XX", body = ErrorBody)))]
+    responses((status = CREATED, body = Account), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 async fn register(
     State(api): State<Arc<Api>>,
     JsonBody(registration): JsonBody<Registration>,
@@ -111,7 +111,7 @@ async fn register(
 
 /// Gives a token for a password.
 #[utoipa::path(post, path = "/users/login", tag = "users", request_body = Credentials,
-    responses((status = OK, body = Token), (status = "4XX", body = ErrorBody)))]
+    responses((status = OK, body = Token), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 async fn login(
     State(api): State<Arc<Api>>,
     JsonBody(credentials): JsonBody<Credentials>,
@@ -126,7 +126,7 @@ async fn login(
 
 /// Gives a fresh token for one that is still valid.
 #[utoipa::path(post, path = "/users/refresh", tag = "users", security(("bearer" = [])),
-    responses((status = OK, body = Token), (status = "4XX", body = ErrorBody)))]
+    responses((status = OK, body = Token), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 async fn refresh(
     State(api): State<Arc<Api>>,
     Caller(user, _seat): Caller,
@@ -137,7 +137,7 @@ async fn refresh(
 /// Logs the user out everywhere: all tokens are void, all sessions end.
 #[utoipa::path(get, path = "/users/logout/{user_id}", tag = "users", security(("bearer" = [])),
     params(("user_id" = String, Path, description = "The caller")),
-    responses((status = NO_CONTENT), (status = "4XX", body = ErrorBody)))]
+    responses((status = NO_CONTENT), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 async fn logout(
     State(api): State<Arc<Api>>,
     caller: Caller,
@@ -154,7 +154,7 @@ async fn logout(
 /// sessions end.
 #[utoipa::path(post, path = "/users/password", tag = "users", request_body = PasswordChange,
     security(("bearer" = [])),
-    responses((status = OK, body = Token), (status = "4XX", body = ErrorBody)))]
+    responses((status = OK, body = Token), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 async fn change_password(
     State(api): State<Arc<Api>>,
     Caller(user, _seat): Caller,
@@ -175,7 +175,7 @@ async fn change_password(
 /// Whether a user is connected.
 #[utoipa::path(get, path = "/users/{user_id}/presence", tag = "users",
     security(("bearer" = [])), params(("user_id" = String, Path)),
-    responses((status = OK, body = Presence), (status = "4XX", body = ErrorBody)))]
+    responses((status = OK, body = Presence), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 async fn presence(
     State(api): State<Arc<Api>>,
     _caller: Caller,

@@ -573,6 +573,31 @@ async fn reads_run_few_at_once_of_one_user_and_of_all() {
     world.stop().await;
 }
 
+/// Path parameters are declared, each and no others; success and errors are listed.
+fn describes_itself(path: &str, operation: &Value) -> Result<(), String> {
+    let named = path.split('{').skip(1);
+    let mut named: Vec<_> = named.filter_map(|rest| rest.split('}').next()).collect();
+    let parameters = operation["parameters"].as_array().into_iter().flatten();
+    let in_path = parameters.filter(|parameter| parameter["in"] == "path");
+    let mut declared: Vec<_> = in_path.filter_map(|it| it["name"].as_str()).collect();
+    named.sort_unstable();
+    declared.sort_unstable();
+    if named != declared {
+        return Err(format!("{named:?} in the path, {declared:?} declared"));
+    }
+    let responses = operation["responses"].as_object().ok_or("no answers")?;
+    if !responses.keys().any(|status| status.starts_with('2')) {
+        return Err("no success".to_owned());
+    }
+    for status in ["4XX", "5XX"] {
+        let schema = &responses.get(status).ok_or(status)?["content"]["application/json"]["schema"];
+        if schema["$ref"] != "#/components/schemas/ErrorBody" {
+            return Err(format!("{status} is {schema}"));
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_document_lists_every_route() {
     let world = World::new().await;
@@ -582,6 +607,12 @@ async fn the_document_lists_every_route() {
     let list = &document["paths"]["/conversations"]["get"]["responses"];
     for status in ["429", "503"] {
         assert!(list[status]["headers"]["Retry-After"].is_object(), "{list}");
+    }
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            describes_itself(path, operation)
+                .unwrap_or_else(|why| panic!("{method} {path}: {why}"));
+        }
     }
     let mut routes: Vec<_> = document["paths"]
         .as_object()

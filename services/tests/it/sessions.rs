@@ -103,6 +103,12 @@ async fn revoked_banned_and_unknown_users_stay_out() {
         refused(world.open(&ghost, claims).await),
         ErrorCode::UnknownUser
     );
+    // Who shows no token learns of neither.
+    for who in ["bob", "ghost"] {
+        let stranger = world.gateway.device(who, "phone");
+        let guessed = world.open(&stranger, resume(&[7; 32])).await;
+        assert_eq!(refused(guessed), ErrorCode::BadResumeToken);
+    }
     world.stop().await;
 }
 

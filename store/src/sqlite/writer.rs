@@ -170,8 +170,8 @@ impl WriterThread {
             metrics::histogram!("sluice_store_batch_entries").record(entries as f64);
             let started = Instant::now();
             let failure = self.transact().err();
-            metrics::histogram!("sluice_store_commit_ms")
-                .record(started.elapsed().as_secs_f64() * 1e3);
+            metrics::histogram!("sluice_store_commit_seconds")
+                .record(started.elapsed().as_secs_f64());
             if let Some(error) = &failure {
                 tracing::error!(%error, requests = self.batch.len(), "a transaction failed");
                 self.recover();
