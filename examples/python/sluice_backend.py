@@ -33,7 +33,7 @@ PARTITIONS = 8
 GROUP = "sluice"
 OWNER = "owner"
 BATCH_MAX_ENTRIES = 64
-BLOCK_MS = 1_000
+BLOCK_MAX_MS = 1_000
 DEAD_LETTERS_MAX_ENTRIES = 10_000
 # The status that a client gets when `handle` raised.
 FAILED = 500
@@ -141,6 +141,8 @@ class Partition:
         self.lease = f"{backend.prefix}lease:{name}"
         self.dead = f"{backend.prefix}dead:{name}"
         self.token = secrets.token_hex(16)
+        # Back in time to renew the lease.
+        self.block_ms = min(BLOCK_MAX_MS, backend.lease_ms // 3)
         self.renewed = 0.0
 
     def take(self):
@@ -159,7 +161,7 @@ class Partition:
             while not self.backend.stopping.is_set():
                 self._renew()
                 if behind:  # waits without taking anything
-                    self.client.xread({self.stream: behind}, count=1, block=BLOCK_MS)
+                    self.client.xread({self.stream: behind}, count=1, block=self.block_ms)
                 entries, *behind = self._run(READ, ">", BATCH_MAX_ENTRIES)
                 behind = behind[0] if behind else None
                 self._settle(entries, deliveries=1)

@@ -10,6 +10,7 @@ mod cluster;
 mod crash;
 mod dead_letters;
 mod demo;
+mod flash_sale;
 mod hostile_link;
 mod oracle;
 mod outages;
