@@ -85,7 +85,8 @@ class Backend:
     `handle` takes a `BackendRequest` and returns a status (0: success) and a
     payload of at most 61,440 bytes. `connect` makes a Redis client (see below). When
     `handle` raises, the client gets the status FAILED, and the request goes to
-    the dead letters; when Redis fails within it, it is called again.
+    the dead letters; when Redis fails within it, it is called again, up to
+    `deliveries_max` times.
     """
 
     def __init__(self, service, handle, connect, prefix="sluice:", lease_ms=5_000,

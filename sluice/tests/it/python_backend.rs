@@ -207,6 +207,7 @@ async fn what_kills_a_backend_is_set_aside_and_its_neighbours_are_answered() {
         async move { ask(&client, "fine", LONG).await }
     });
     let mut deaths = 0;
+    let until = std::time::Instant::now() + LONG * 2;
     let listed = loop {
         tokio::time::sleep(Duration::from_millis(200)).await;
         if backend.ended() {
@@ -217,6 +218,10 @@ async fn what_kills_a_backend_is_set_aside_and_its_neighbours_are_answered() {
         if listed.len() == 2 {
             break listed;
         }
+        assert!(
+            std::time::Instant::now() < until,
+            "{deaths} deaths, {listed:?}"
+        );
     };
     assert_eq!(deaths, 3, "as often as --deliveries-max says");
     assert_eq!(fine.await.unwrap(), Heard::Answer(0, "survived".into()));
