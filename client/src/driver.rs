@@ -426,6 +426,7 @@ pub(crate) fn position(event: &Event) -> Option<Change> {
                 None => Change::Inbox(*server),
             });
         }
+        Event::Archived { first, .. } => return Some(Change::Inbox(first.saturating_sub(1))),
         _ => return None,
     };
     Some(if entry.conversation.is_group() {

@@ -95,6 +95,15 @@ pub enum Event {
         /// The last place that the server had at the connect.
         server: u64,
     },
+    /// The inbox begins at `first` by now: the server has archived what was
+    /// before, and what this device did not have of it is not told. The entries
+    /// from `first` on follow. (A group's log tells by its pages' `first_seq`.)
+    Archived {
+        /// The last place that was told.
+        told: u64,
+        /// The first place that the server has.
+        first: u64,
+    },
     /// The server has ended the session for good. The last event.
     Kicked {
         /// Why.

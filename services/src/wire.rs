@@ -98,6 +98,7 @@ pub(crate) fn inbox_page(page: &InboxPage) -> packet::InboxPage {
             .collect(),
         inbox_seq: page.inbox_seq.0,
         more: page.more,
+        first_seq: page.first_seq.0,
     }
 }
 

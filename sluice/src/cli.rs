@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{bench, chat, dead_letters, demo, keys, migrate, recv, send, serve};
+use crate::commands::{bench, chat, dead_letters, demo, keys, migrate, months, recv, send, serve};
 
 /// An instant-messaging gateway and the backend behind it.
 #[derive(Debug, Parser)]
@@ -31,6 +31,7 @@ enum Command {
     Service(serve::ServiceArgs),
     Keys(keys::Args),
     Migrate(migrate::Args),
+    Months(months::Args),
     DeadLetters(dead_letters::Args),
     // Boxed, as it is much larger than the others.
     Demo(Box<demo::Args>),
@@ -58,6 +59,7 @@ pub fn run(cli: Cli) -> ExitCode {
         | Command::Bench(_)
         | Command::Keys(_)
         | Command::Migrate(_)
+        | Command::Months(_)
         | Command::DeadLetters(_) => "warn",
         // They tell what matters themselves; a log would fall among the messages.
         Command::Chat(_) | Command::Send(_) | Command::Recv(_) => "error",
@@ -89,6 +91,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Command::Service(args) => serve::run_services(args, shutdown).await,
             Command::Keys(args) => keys::run(args),
             Command::Migrate(args) => migrate::run(args).await,
+            Command::Months(args) => months::run(args).await,
             Command::DeadLetters(args) => dead_letters::run(args, shutdown).await,
             Command::Demo(args) => demo::run(*args, shutdown).await,
             Command::Chat(args) => chat::run(args, shutdown).await,

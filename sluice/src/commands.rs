@@ -6,6 +6,7 @@ pub mod dead_letters;
 pub mod demo;
 pub mod keys;
 pub mod migrate;
+pub mod months;
 pub mod recv;
 pub mod send;
 pub mod serve;

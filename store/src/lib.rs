@@ -6,6 +6,7 @@
 //! (`MysqlStore`: MariaDB, MySQL), sharded: commits name a partition and its
 //! epoch, and nothing in the port asks for a transaction over two partitions.
 
+mod archive;
 mod content;
 mod content_row;
 mod error;
@@ -25,6 +26,7 @@ use sluice_protocol::{
     Seq, UserId, UserSeq, WorkerId,
 };
 
+pub use archive::{ArchiveError, ArchiveReader};
 pub use content::Content;
 pub use error::StoreError;
 pub use message::{
@@ -32,7 +34,10 @@ pub use message::{
     StoredEntry,
 };
 pub use migration::Migrated;
-pub use mysql::{MysqlConfig, MysqlServer, MysqlStore};
+pub use mysql::{
+    Month, MonthAge, MonthError, MonthState, MysqlConfig, MysqlMonths, MysqlServer, MysqlStore,
+    NoMonth,
+};
 pub use page::fitting;
 pub use reads::{
     Conversation, ConversationPage, ConversationRow, Heads, InboxPage, ListCursor, Member,

@@ -18,6 +18,9 @@ pub struct PageLimit {
 pub struct InboxPage {
     /// Ascending, without gaps.
     pub entries: Vec<(UserSeq, StoredEntry)>,
+    /// Where the inbox begins: what was before is archived. 1 in most cases; one
+    /// beyond the end when all is archived.
+    pub first_seq: UserSeq,
     /// The inbox's end.
     pub inbox_seq: UserSeq,
     /// Whether entries follow.

@@ -315,6 +315,14 @@ impl Session {
             return;
         }
         self.sync.inbox.raise_head(page.inbox_seq);
+        let told = self.sync.inbox.position();
+        if page.first_seq > told.saturating_add(1) {
+            self.sync.inbox.skip_to(page.first_seq);
+            self.tell(Event::Archived {
+                told,
+                first: page.first_seq,
+            });
+        }
         let entries = page.entries.into_iter().map(|it| {
             let entry = it
                 .entry

@@ -149,7 +149,8 @@ impl Timeline {
         self.head = self.head.max(head);
     }
 
-    /// Nothing before `first` may be seen: a member who joined later, or again.
+    /// Nothing before `first` can be seen: of a member who joined later, or again,
+    /// or of what is archived.
     pub(super) fn skip_to(&mut self, first: u64) {
         if first > self.position.saturating_add(1) {
             self.position = first - 1;

@@ -21,6 +21,8 @@ pub(crate) struct ModelServer {
     pub(crate) now_ms: u64,
     pub(crate) logs: BTreeMap<String, Vec<packet::Entry>>,
     pub(crate) inboxes: HashMap<String, Vec<packet::InboxEntry>>,
+    /// How many entries of each inbox are archived.
+    pub(crate) archived: u64,
     /// Members of a group with the first seq that each may see.
     pub(crate) members: HashMap<String, BTreeMap<String, u64>>,
     dedup: HashMap<(String, String, Bytes), packet::SendAck>,
@@ -190,12 +192,14 @@ impl ModelServer {
             Body::SyncInbox(sync) => {
                 let inbox = self.inboxes.entry(user).or_default();
                 let page = self.page.min(sync.limit as usize);
-                let after = (sync.after as usize).min(inbox.len());
+                let after = sync.after.max(self.archived) as usize;
+                let after = after.min(inbox.len());
                 let end = (after + page).min(inbox.len());
                 let page = packet::InboxPage {
                     entries: inbox[after..end].to_vec(),
                     inbox_seq: inbox.len() as u64,
                     more: end < inbox.len(),
+                    first_seq: self.archived + 1,
                 };
                 self.answer(conn, id, Body::InboxPage(page));
             }

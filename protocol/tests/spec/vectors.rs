@@ -428,6 +428,7 @@ fn sync() -> Vec<Vector> {
                         }),
                     },
                 ],
+                first_seq: 3,
                 inbox_seq: 17,
                 more: false,
             }),

@@ -323,6 +323,10 @@ impl Talk {
             Event::TooManyGroups { .. } => {
                 self.wrong("you are in too many groups: not all of them are shown")?;
             }
+            Event::Archived { told: 0, .. } => {}
+            Event::Archived { .. } => {
+                self.wrong("messages from before your absence were archived by the server")?;
+            }
             Event::ServerBehind { .. } => {
                 self.wrong("the server has lost messages that were shown before")?;
             }

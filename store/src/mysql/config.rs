@@ -24,6 +24,11 @@ pub struct MysqlConfig {
     pub acquire_timeout_ms: u64,
     /// How long one try of a request may take.
     pub request_timeout_ms: u64,
+    /// How long a read waits for a replica to catch up; then the server itself
+    /// answers.
+    pub replica_wait_ms: u64,
+    /// How long a try to read from a replica may take in all.
+    pub replica_timeout_ms: u64,
     /// How often a transaction is tried when it met a deadlock, a lock held for
     /// too long or a lost connection.
     pub attempts_max: u32,
@@ -39,6 +44,10 @@ pub struct MysqlServer {
     pub url: String,
     /// Such as `0-31` or `0-15,32,40-63`.
     pub shards: String,
+    /// URLs of its replicas, which answer history and sync once they have caught
+    /// up. MariaDB only, with GTIDs and a binary log on the server.
+    #[serde(default)]
+    pub replicas: Vec<String>,
 }
 
 // === impl MysqlConfig ===
@@ -52,6 +61,8 @@ impl Default for MysqlConfig {
             owner_connections_max: 8,
             acquire_timeout_ms: 3_000,
             request_timeout_ms: 10_000,
+            replica_wait_ms: 20,
+            replica_timeout_ms: 500,
             attempts_max: 8,
             known_users_max: 131_072,
         }
@@ -65,6 +76,7 @@ impl MysqlConfig {
         let server = MysqlServer {
             url: url.into(),
             shards: format!("0-{}", config.shards - 1),
+            replicas: Vec::new(),
         };
         Self {
             servers: vec![server],
@@ -120,6 +132,7 @@ mod tests {
                 .map(|range| MysqlServer {
                     url: "mysql://localhost/x".to_owned(),
                     shards: (*range).to_owned(),
+                    replicas: Vec::new(),
                 })
                 .collect(),
             ..MysqlConfig::default()

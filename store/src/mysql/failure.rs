@@ -10,6 +10,9 @@ const DUPLICATE_KEY: u16 = 1_062;
 const LOCK_WAIT_TIMEOUT: u16 = 1_205;
 /// Two transactions waited for each other; this one was chosen to die.
 const DEADLOCK: u16 = 1_213;
+/// No room for more rows; no room on the disk; a write that fell short; a file
+/// that could not be written, by what InnoDB reports of it.
+const DISK_FULL: [u16; 4] = [1_114, 1_021, 1_026, 3];
 /// The server is going down.
 const SERVER_SHUTDOWN: u16 = 1_053;
 
@@ -48,6 +51,7 @@ impl Failure {
                 Some(DUPLICATE_KEY) => "duplicate_key",
                 Some(LOCK_WAIT_TIMEOUT) => "lock_wait",
                 Some(DEADLOCK) => "deadlock",
+                Some(number) if DISK_FULL.contains(&number) => "disk_full",
                 Some(_) => "server",
                 None => "connection",
             },
@@ -82,6 +86,9 @@ impl From<Failure> for StoreError {
                 | sqlx::Error::ColumnNotFound(_)
                 | sqlx::Error::Decode(_)),
             ) => StoreError::Damaged(error.to_string()),
+            Failure::Engine(error) if number(&error).is_some_and(|it| DISK_FULL.contains(&it)) => {
+                StoreError::Unavailable(format!("the disk of the server is full: {error}"))
+            }
             Failure::Engine(error) => StoreError::Unavailable(error.to_string()),
             Failure::Unknown(error) => {
                 StoreError::Unavailable(format!("the outcome of a commit is not known: {error}"))

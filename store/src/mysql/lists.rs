@@ -3,7 +3,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
 };
 
 use sluice_protocol::{ConversationId, ConversationKind, Seq, UserId, UserSeq};
@@ -15,7 +15,7 @@ use super::{
     log_step::find_own,
     members::{FindMembers, Membership},
     pulls::{InboxEnd, entries},
-    rows::{ROWS_MAX, Second, Sql, conversation_id, push_positions},
+    rows::{ROWS_MAX, Second, Sql, conversation_id, push_list, push_positions},
     servers::{Place, Work},
 };
 use crate::{ConversationRow, Heads, ListCursor, StoreError};
@@ -50,14 +50,14 @@ pub(super) async fn heads(
     let place = store.servers.of_user(user);
     let limit = limit.min(LIST_LINES_MAX);
     // The inbox first: a message that comes in between shows in the next pull.
-    let inbox_seq = UserSeq(store.servers.run(place, &InboxEnd(user)).await?);
+    let inbox_seq = UserSeq(store.servers.read(place, &InboxEnd(user)).await?);
     // One more than asked for tells whether others follow.
     let groups = Groups {
         user,
         after,
         limit: limit + 1,
     };
-    let mut ids = store.servers.run(place, &groups).await?;
+    let mut ids = store.servers.read(place, &groups).await?;
     let more = ids.len() > limit as usize;
     ids.truncate(limit as usize);
     let members = memberships(store, user, &ids).await?;
@@ -83,7 +83,7 @@ pub(super) async fn conversations(
     limit: u32,
 ) -> Result<Vec<ConversationRow>, StoreError> {
     let ids = (store.servers)
-        .run(store.servers.of_user(user), &Listed(user))
+        .read(store.servers.of_user(user), &Listed(user))
         .await?;
     let members = memberships(store, user, &ids).await?;
     let mut lines: Vec<(ListCursor, Membership)> = (members.into_values())
@@ -188,7 +188,7 @@ async fn find_members(
     }
     let mut members = HashMap::new();
     for (place, keys) in by_place {
-        let found = store.servers.run(place, &FindMembers(keys)).await?;
+        let found = store.servers.read(place, &FindMembers(keys)).await?;
         members.extend(found.into_iter().map(|m| (m.conversation.clone(), m)));
     }
     Ok(members)
@@ -207,7 +207,7 @@ async fn count_others(
     let mut counted = HashMap::new();
     for (place, positions) in by_place {
         let count = CountOthers { user, positions };
-        counted.extend(store.servers.run(place, &count).await?);
+        counted.extend(store.servers.read(place, &count).await?);
     }
     Ok(counted)
 }
@@ -272,15 +272,67 @@ impl Work for CountOthers<'_> {
             push_positions(&mut sql, "conversation", "seq", positions);
             for row in sql.build().fetch_all(&mut *connection).await? {
                 let position = (conversation_id(&row, 0)?, row.try_get(1)?);
-                let (all, by_first): (u64, u64) = (row.try_get(2)?, row.try_get(3)?);
-                let own = match position.0.kind() {
-                    ConversationKind::Group(_) => own.get(&position).copied().unwrap_or(0),
-                    ConversationKind::Private(first, _) if first == *self.user => by_first,
-                    ConversationKind::Private(..) => all.saturating_sub(by_first),
-                };
-                counted.push((position, all.saturating_sub(own)));
+                let others = self.others(&own, &position, (row.try_get(2)?, row.try_get(3)?));
+                counted.push((position, others));
             }
         }
+        self.count_archived(connection, &own, &mut counted).await?;
         Ok(counted)
+    }
+}
+
+// === impl CountOthers ===
+
+impl CountOthers<'_> {
+    /// Of the running sums at a position: all, and those of the smaller name.
+    fn others(
+        &self,
+        own: &HashMap<(ConversationId, u64), u64>,
+        position: &(ConversationId, u64),
+        (all, by_first): (u64, u64),
+    ) -> u64 {
+        let own = match position.0.kind() {
+            ConversationKind::Group(_) => own.get(position).copied().unwrap_or(0),
+            ConversationKind::Private(first, _) if first == *self.user => by_first,
+            ConversationKind::Private(..) => all.saturating_sub(by_first),
+        };
+        all.saturating_sub(own)
+    }
+
+    /// Where the entry at a position is archived, the sums of the last one that
+    /// is: what is archived is no longer unread.
+    async fn count_archived(
+        &self,
+        connection: &mut MySqlConnection,
+        own: &HashMap<(ConversationId, u64), u64>,
+        counted: &mut Vec<((ConversationId, u64), u64)>,
+    ) -> Result<(), Failure> {
+        let there: HashSet<_> = counted
+            .iter()
+            .map(|(position, _)| position.clone())
+            .collect();
+        let gone: Vec<_> = (self.positions.iter())
+            .filter(|position| position.1 > 0 && !there.contains(*position))
+            .collect();
+        for gone in gone.chunks(ROWS_MAX) {
+            let mut sql = Sql::new(
+                "SELECT conversation, counting, counting_first FROM archived_log
+                 WHERE conversation IN (",
+            );
+            push_list(&mut sql, gone.iter().map(|(id, _)| id.as_str().as_bytes()));
+            sql.push(")");
+            let mut sums = HashMap::new();
+            for row in sql.build().fetch_all(&mut *connection).await? {
+                let both: (u64, u64) = (row.try_get(1)?, row.try_get(2)?);
+                sums.insert(conversation_id(&row, 0)?, both);
+            }
+            for position in gone {
+                if let Some(sums) = sums.get(&position.0) {
+                    let others = self.others(own, position, *sums);
+                    counted.push(((*position).clone(), others));
+                }
+            }
+        }
+        Ok(())
     }
 }

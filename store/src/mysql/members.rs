@@ -31,11 +31,23 @@ pub(super) struct Membership {
     pub(super) delivered: u64,
     pub(super) read: u64,
     pub(super) name: String,
+    /// What is before is archived.
+    pub(super) kept_from: u64,
 }
 
 // === impl Membership ===
 
 impl Membership {
+    /// Takes out of the windows what is archived.
+    fn cut(&mut self) {
+        self.past.retain(|(_, last)| *last >= self.kept_from);
+        if let Some((first, _)) = self.past.first_mut() {
+            *first = (*first).max(self.kept_from);
+        }
+        let empty = self.last.saturating_add(1);
+        self.first = self.first.max(self.kept_from.min(empty));
+    }
+
     /// The first entry that the user may see.
     pub(super) fn begin(&self) -> u64 {
         self.past.first().map_or(self.first, |(first, _)| *first)
@@ -76,8 +88,10 @@ pub(super) async fn find_members(
     for keys in keys.chunks(ROWS_MAX) {
         let mut sql = Sql::new(
             "SELECT m.conversation, m.user, m.first_seq, COALESCE(m.last_seq, c.max_seq),
-                    COALESCE(m.last_ms, c.last_ms), m.role, m.delivered_seq, m.read_seq, c.name
-             FROM member m JOIN conversation c ON c.conversation_id = m.conversation WHERE",
+                    COALESCE(m.last_ms, c.last_ms), m.role, m.delivered_seq, m.read_seq, c.name,
+                    CAST(COALESCE(a.first_seq, 1) AS UNSIGNED)
+             FROM member m JOIN conversation c ON c.conversation_id = m.conversation
+             LEFT JOIN archived_log a ON a.conversation = m.conversation WHERE",
         );
         let keys = keys.iter().map(|(id, user)| (*id, Second::User(user)));
         push_positions(&mut sql, "m.conversation", "m.user", keys);
@@ -94,6 +108,7 @@ pub(super) async fn find_members(
                 delivered: row.try_get(6)?,
                 read: row.try_get(7)?,
                 name: text(&row, 8)?,
+                kept_from: row.try_get(9)?,
             });
         }
     }
@@ -104,6 +119,7 @@ pub(super) async fn find_members(
         let key = (member.conversation.clone(), member.user.clone());
         member.past = past.remove(&key).unwrap_or_default();
         member.past.retain(|(first, _)| *first < member.first);
+        member.cut();
     }
     Ok(members)
 }

@@ -10,6 +10,7 @@
 //! The SQL is that of MariaDB 10.11 and MySQL 8: no RETURNING, and `VALUES()`
 //! in upserts. Connections aren't encrypted: keep the servers in a private network.
 
+mod ageing;
 mod commit;
 mod config;
 mod cursors;
@@ -23,6 +24,7 @@ mod membership;
 mod months;
 mod placement;
 mod pulls;
+mod replicas;
 mod rows;
 mod schema;
 mod sent;
@@ -45,7 +47,9 @@ use sluice_protocol::{
 };
 use tokio::task::JoinHandle;
 
+pub use ageing::{MonthAge, MonthError, MonthState, MysqlMonths};
 pub use config::{MysqlConfig, MysqlServer};
+pub use months::{Month, NoMonth};
 
 use self::servers::{Place, Servers};
 use crate::{
@@ -93,7 +97,8 @@ impl MysqlStore {
     /// [`StoreError::BadConfig`], [`StoreError::NewerSchema`], and
     /// [`StoreError::Unavailable`] when a server cannot be reached.
     pub async fn connect(config: &MysqlConfig) -> Result<Self, StoreError> {
-        let servers = Servers::new(config, config.connections_max)?;
+        // Owners read what they write next to: always the primaries.
+        let servers = Servers::new(config, config.connections_max)?.with_replicas(config)?;
         let owner_servers = Servers::new(config, config.owner_connections_max)?;
         schema::migrate(&servers, config.shards).await?;
         let shared = Shared {
@@ -276,7 +281,7 @@ impl Store for MysqlStore {
             limit,
         };
         let place = self.servers.of_conversation(conversation);
-        self.servers.run(place, &log).await
+        self.servers.read(place, &log).await
     }
 
     async fn present_window(

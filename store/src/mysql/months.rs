@@ -1,8 +1,16 @@
 //! Calendar months (UTC), by which the message and dedup tables are partitioned.
 
-/// A month, counted from January of the year 0.
+use std::{fmt, str::FromStr};
+
+/// A calendar month, written as `2026-11`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Month(u32);
+// Counted from January of the year 0.
+pub struct Month(u32);
+
+/// What is no month.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no month; say 2026-11")]
+pub struct NoMonth(String);
 
 // === impl Month ===
 
@@ -46,7 +54,11 @@ impl Month {
 
     /// The month of a partition's name; `None` for `pmax`.
     pub(super) fn of_partition(name: &str) -> Option<Self> {
-        let (year, month) = name.strip_prefix('p')?.split_at_checked(4)?;
+        let digits = name.strip_prefix('p')?;
+        if digits.len() != 6 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+            return None;
+        }
+        let (year, month) = digits.split_at_checked(4)?;
         let (year, month): (u32, u32) = (year.parse().ok()?, month.parse().ok()?);
         (1..=12)
             .contains(&month)
@@ -58,14 +70,30 @@ impl Month {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// For people: `2026-11`.
-    pub(super) fn name(self) -> String {
-        format!("{:04}-{:02}", self.0 / 12, self.0 % 12 + 1)
-    }
-
     /// The name of its partition: `p202611`.
     pub(super) fn partition(self) -> String {
         format!("p{:04}{:02}", self.0 / 12, self.0 % 12 + 1)
+    }
+}
+
+impl fmt::Display for Month {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04}-{:02}", self.0 / 12, self.0 % 12 + 1)
+    }
+}
+
+impl FromStr for Month {
+    type Err = NoMonth;
+
+    fn from_str(text: &str) -> Result<Self, NoMonth> {
+        let digits = text.as_bytes();
+        let month = match digits.get(4) {
+            Some(b'-') if digits.len() == 7 => {
+                Self::of_partition(&format!("p{}", text.replacen('-', "", 1)))
+            }
+            _ => None,
+        };
+        month.ok_or_else(|| NoMonth(text.to_owned()))
     }
 }
 
@@ -99,6 +127,13 @@ mod tests {
             assert_eq!(Month::of_partition(name), Some(month));
         }
         assert_eq!(Month::of_partition("pmax"), None);
+        assert_eq!("2024-02".parse(), Ok(Month::of(1_709_251_199_999)));
+        assert_eq!(Month::of(0).to_string(), "1970-01");
+        for no_month in [
+            "2024-13", "2024-00", "202402", "24-02", "2024-2", "", "2024-+1", "é024-01",
+        ] {
+            assert!(no_month.parse::<Month>().is_err(), "{no_month}");
+        }
         let mut month = Month::of(0);
         while month < Month::of(4_102_444_800_000) {
             let next = month.forward(1);

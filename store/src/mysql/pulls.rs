@@ -42,12 +42,16 @@ struct Letters<'l> {
 }
 
 struct LetterPage {
+    first_seq: u64,
     inbox_seq: u64,
     letters: Vec<(u64, (ConversationId, u64))>,
 }
 
 /// Where an inbox ends; 0 for nobody's.
 pub(super) struct InboxEnd<'u>(pub(super) &'u UserId);
+
+/// How often a page is begun anew because a month is being dropped.
+const AGAIN_MAX: u32 = 3;
 
 /// See [`Store::inbox`](crate::Store::inbox). A page of positions from the
 /// user's server, then the entries from theirs.
@@ -57,6 +61,26 @@ pub(super) async fn inbox(
     after: UserSeq,
     limit: PageLimit,
 ) -> Result<InboxPage, StoreError> {
+    let mut again = 0;
+    loop {
+        match inbox_once(store, user, after, limit).await? {
+            Ok(page) => return Ok(page),
+            // Dropped in between; then the inbox begins behind it by now.
+            Err(_) if again < AGAIN_MAX => again += 1,
+            Err((id, seq)) => {
+                return Err(StoreError::Damaged(format!("an inbox without {id} {seq}")));
+            }
+        }
+    }
+}
+
+/// A page, or the entry that the inbox has and its log has not.
+async fn inbox_once(
+    store: &MysqlStore,
+    user: &UserId,
+    after: UserSeq,
+    limit: PageLimit,
+) -> Result<Result<InboxPage, (ConversationId, u64)>, StoreError> {
     let mut budget = Budget::new(limit);
     let letters = Letters {
         user,
@@ -65,10 +89,11 @@ pub(super) async fn inbox(
     };
     let found = store
         .servers
-        .run(store.servers.of_user(user), &letters)
+        .read(store.servers.of_user(user), &letters)
         .await?;
     let mut page = InboxPage {
         entries: Vec::new(),
+        first_seq: UserSeq(found.first_seq),
         inbox_seq: UserSeq(found.inbox_seq),
         more: false,
     };
@@ -80,9 +105,9 @@ pub(super) async fn inbox(
             .collect();
         let mut entries = entries(store, &positions).await?;
         for (user_seq, position) in letters {
-            let entry = entries.remove(position).ok_or_else(|| {
-                StoreError::Damaged(format!("an inbox without {} {}", position.0, position.1))
-            })?;
+            let Some(entry) = entries.remove(position) else {
+                return Ok(Err(position.clone()));
+            };
             if !budget.take(&entry) {
                 break 'page;
             }
@@ -90,8 +115,9 @@ pub(super) async fn inbox(
         }
     }
     let reached = page.entries.last().map_or(after, |(seq, _)| *seq);
-    page.more = reached < page.inbox_seq;
-    Ok(page)
+    let reached = reached.0.max(page.first_seq.0.saturating_sub(1));
+    page.more = reached < page.inbox_seq.0;
+    Ok(Ok(page))
 }
 
 /// Entries by position, from all servers.
@@ -106,7 +132,7 @@ pub(super) async fn entries(
     }
     let mut found = HashMap::with_capacity(positions.len());
     for (place, positions) in by_place {
-        found.extend(store.servers.run(place, &Entries(positions)).await?);
+        found.extend(store.servers.read(place, &Entries(positions)).await?);
     }
     Ok(found)
 }
@@ -167,15 +193,27 @@ impl Work for Letters<'_> {
         .bind(self.after)
         .bind(inbox_seq)
         .bind(self.limit)
-        .fetch_all(connection)
+        .fetch_all(&mut *connection)
         .await?;
-        let letters = rows.iter().map(|row| {
-            let position = (conversation_id(row, 1)?, row.try_get(2)?);
-            Ok((row.try_get(0)?, position))
-        });
+        // After the letters: what was dropped in between is before the first.
+        let first_seq: Option<u64> =
+            sqlx::query_scalar("SELECT first_seq FROM archived_inbox WHERE user = ?")
+                .bind(self.user.as_str().as_bytes())
+                .fetch_optional(&mut *connection)
+                .await?;
+        let first_seq = first_seq.unwrap_or(1);
+        let mut letters = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let user_seq = row.try_get(0)?;
+            // The clocks of services differ: one of a later month may be before it.
+            if user_seq >= first_seq {
+                letters.push((user_seq, (conversation_id(row, 1)?, row.try_get(2)?)));
+            }
+        }
         Ok(LetterPage {
+            first_seq,
             inbox_seq,
-            letters: letters.collect::<Result<_, sqlx::Error>>()?,
+            letters,
         })
     }
 }
@@ -202,15 +240,38 @@ impl Work for ConversationLog<'_> {
         connection: &mut MySqlConnection,
         _: u32,
     ) -> Result<Option<ConversationPage>, Failure> {
+        let mut page = self.once(connection).await?;
+        for _ in 0..AGAIN_MAX {
+            match &page {
+                // Its beginning was dropped in between.
+                Some((page, from)) if page.entries.first().is_some_and(|it| it.seq.0 > *from) => {}
+                _ => break,
+            }
+            page = self.once(connection).await?;
+        }
+        Ok(page.map(|(page, _)| page))
+    }
+}
+
+// === impl ConversationLog ===
+
+impl ConversationLog<'_> {
+    /// A page, and where it was to begin at the latest.
+    async fn once(
+        &self,
+        connection: &mut MySqlConnection,
+    ) -> Result<Option<(ConversationPage, u64)>, Failure> {
         let key = [(self.conversation, self.user)];
         let Some(view) = find_members(connection, &key).await?.pop() else {
             return Ok(None);
         };
         let (first, last) = window_of(self.range, &view.past, (view.first, view.last));
+        let mut begin = u64::MAX;
         let (entries, more) = match self.range {
             Range::After(after) => {
                 let after = after.0.max(first.saturating_sub(1));
                 let (from, to) = (after.saturating_add(1), last);
+                begin = from;
                 let entries = self.page(connection, from, to, "").await?;
                 let reached = entries.last().map_or(after, |entry| entry.seq.0);
                 (entries, reached < view.last)
@@ -228,18 +289,15 @@ impl Work for ConversationLog<'_> {
                 (entries, reached > view.begin())
             }
         };
-        Ok(Some(ConversationPage {
+        let page = ConversationPage {
             entries,
             first_seq: Seq(first),
             last_seq: Seq(last),
             more,
-        }))
+        };
+        Ok(Some((page, begin)))
     }
-}
 
-// === impl ConversationLog ===
-
-impl ConversationLog<'_> {
     async fn page(
         &self,
         connection: &mut MySqlConnection,

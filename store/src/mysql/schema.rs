@@ -6,7 +6,7 @@ use super::{
     failure::Failure,
     months::{Month, partition_list},
     placement,
-    servers::{Servers, Work},
+    servers::{Place, Servers, Work},
 };
 use crate::{Migrated, StoreError};
 
@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/mysql/0002_past_membership.sql"),
     include_str!("../../migrations/mysql/0003_shards.sql"),
     include_str!("../../migrations/mysql/0004_recalls.sql"),
+    include_str!("../../migrations/mysql/0005_archived.sql"),
 ];
 
 /// Months that have partitions of their own from the start, beside this one.
@@ -25,6 +26,11 @@ const MONTHS_AHEAD: u32 = 6;
 
 /// How long one waits for another that is changing the tables.
 const LOCK_WAIT_S: u32 = 300;
+
+/// Gives months ahead partitions.
+struct AddMonths {
+    ahead: u32,
+}
 
 /// Brings a server's tables to this program's version.
 struct Migrate {
@@ -50,7 +56,7 @@ pub(super) async fn migrate(servers: &Servers, shards: u16) -> Result<Vec<Migrat
             database: servers.name(place),
             from: u32::try_from(done.from).unwrap_or(u32::MAX),
             to: MIGRATIONS.len() as u32,
-            months: done.months.into_iter().map(Month::name).collect(),
+            months: done.months.iter().map(Month::to_string).collect(),
         });
     }
     placement::check(servers).await?;
@@ -62,16 +68,7 @@ impl Work for Migrate {
     const REPEATABLE: bool = true;
 
     async fn run(&self, connection: &mut MySqlConnection, _: u32) -> Result<Done, Failure> {
-        let locked: Option<i64> =
-            sqlx::query_scalar("SELECT GET_LOCK(CONCAT('sluice-', DATABASE()), ?)")
-                .bind(LOCK_WAIT_S)
-                .fetch_one(&mut *connection)
-                .await?;
-        if locked != Some(1) {
-            let busy = "another process is changing the tables".to_owned();
-            return Err(StoreError::Unavailable(busy).into());
-        }
-        // The lock ends with the connection.
+        lock_tables(connection).await?;
         let from = version(connection).await?;
         let known = MIGRATIONS.len() as u64;
         if from > known {
@@ -99,7 +96,7 @@ impl Work for Migrate {
             .await?;
         }
         if months.is_empty() {
-            months = add_months(connection).await?;
+            months = add_months(connection, MONTHS_AHEAD).await?;
         }
         Ok(Done { from, months })
     }
@@ -153,6 +150,39 @@ impl Migrate {
     }
 }
 
+/// Adds months ahead, up to so many; see [`Migrate`] for how many there are anyway.
+pub(super) async fn add_months_apart(
+    servers: &Servers,
+    place: Place,
+    ahead: u32,
+) -> Result<Vec<Month>, StoreError> {
+    servers.run_apart(place, &AddMonths { ahead }).await
+}
+
+impl Work for AddMonths {
+    type Answer = Vec<Month>;
+    const REPEATABLE: bool = true;
+
+    async fn run(&self, connection: &mut MySqlConnection, _: u32) -> Result<Vec<Month>, Failure> {
+        lock_tables(connection).await?;
+        add_months(connection, self.ahead).await
+    }
+}
+
+/// One at a time. The lock ends with the connection.
+async fn lock_tables(connection: &mut MySqlConnection) -> Result<(), Failure> {
+    let locked: Option<i64> =
+        sqlx::query_scalar("SELECT GET_LOCK(CONCAT('sluice-', DATABASE()), ?)")
+            .bind(LOCK_WAIT_S)
+            .fetch_one(connection)
+            .await?;
+    if locked == Some(1) {
+        return Ok(());
+    }
+    let busy = "another process is changing the tables".to_owned();
+    Err(StoreError::Unavailable(busy).into())
+}
+
 /// The version of the tables; 0 where there are none.
 async fn version(connection: &mut MySqlConnection) -> Result<u64, Failure> {
     let tables: i64 = sqlx::query_scalar(
@@ -172,9 +202,9 @@ async fn version(connection: &mut MySqlConnection) -> Result<u64, Failure> {
 
 /// Gives the months ahead partitions of their own, before rows come that would
 /// have to be moved.
-async fn add_months(connection: &mut MySqlConnection) -> Result<Vec<Month>, Failure> {
+async fn add_months(connection: &mut MySqlConnection, ahead: u32) -> Result<Vec<Month>, Failure> {
     let mut added = Vec::new();
-    let wanted = this_month(connection).await?.forward(MONTHS_AHEAD);
+    let wanted = this_month(connection).await?.forward(ahead);
     for table in ["message", "dedup"] {
         let names: Vec<Vec<u8>> = sqlx::query_scalar(
             "SELECT CAST(partition_name AS BINARY) FROM information_schema.partitions
@@ -205,10 +235,17 @@ async fn add_months(connection: &mut MySqlConnection) -> Result<Vec<Month>, Fail
 
 /// By the server's clock.
 async fn this_month(connection: &mut MySqlConnection) -> Result<Month, Failure> {
-    let now_ms: u64 = sqlx::query_scalar("SELECT CAST(UNIX_TIMESTAMP() * 1000 AS UNSIGNED)")
-        .fetch_one(connection)
-        .await?;
-    Ok(Month::of(now_ms))
+    Ok(Month::of(server_ms(connection).await?))
+}
+
+/// The server's clock.
+pub(super) async fn now_ms(connection: &mut MySqlConnection) -> Result<u64, StoreError> {
+    Ok(server_ms(connection).await?)
+}
+
+async fn server_ms(connection: &mut MySqlConnection) -> Result<u64, Failure> {
+    let sql = "SELECT CAST(UNIX_TIMESTAMP() * 1000 AS UNSIGNED)";
+    Ok(sqlx::query_scalar(sql).fetch_one(connection).await?)
 }
 
 /// The statements of a file, without its comments.

@@ -9,7 +9,7 @@ use sqlx::{
     mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode},
 };
 
-use super::{MysqlConfig, failure::Failure};
+use super::{MysqlConfig, failure::Failure, replicas::Replicas};
 use crate::StoreError;
 
 /// Statements kept prepared by a connection. Batches of all sizes make many.
@@ -42,6 +42,8 @@ pub(super) trait Work: Sync {
 #[derive(Debug)]
 pub(super) struct Servers {
     pools: Vec<MySqlPool>,
+    /// As many as pools, or none.
+    replicas: Vec<Replicas>,
     placement: Vec<usize>,
     attempts_max: u32,
     request_timeout: Duration,
@@ -59,10 +61,22 @@ impl Servers {
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             pools,
+            replicas: Vec::new(),
             placement,
             attempts_max: config.attempts_max.max(1),
             request_timeout: Duration::from_millis(config.request_timeout_ms),
         })
+    }
+
+    /// With the replicas for [`Servers::read`].
+    pub(super) fn with_replicas(mut self, config: &MysqlConfig) -> Result<Self, StoreError> {
+        for server in &config.servers {
+            let pools = (server.replicas.iter())
+                .map(|url| pool(config, config.connections_max, url))
+                .collect::<Result<Vec<_>, _>>()?;
+            self.replicas.push(Replicas::new(config, pools));
+        }
+        Ok(self)
     }
 
     /// The one that issues numbers.
@@ -117,6 +131,21 @@ impl Servers {
         self.attempt(place, work, false).await
     }
 
+    /// Runs work that only reads, on a replica if one is there that has caught up
+    /// with what is committed by now.
+    pub(super) async fn read<W: Work>(
+        &self,
+        place: Place,
+        work: &W,
+    ) -> Result<W::Answer, StoreError> {
+        if let Some(replicas) = self.replicas.get(place.0)
+            && let Some(answer) = replicas.read(&self.pools[place.0], work).await
+        {
+            return Ok(answer);
+        }
+        self.run(place, work).await
+    }
+
     /// Runs work that may take its time, once, on a connection of its own, which
     /// is closed afterwards with all locks that it holds.
     pub(super) async fn run_apart<W: Work>(
@@ -124,12 +153,20 @@ impl Servers {
         place: Place,
         work: &W,
     ) -> Result<W::Answer, StoreError> {
-        let acquired = self.pools[place.0].acquire().await;
-        let mut connection = acquired.map_err(Failure::Engine)?.detach();
+        let mut connection = self.connection_apart(place).await?;
         let done = work.run(&mut connection, 1).await;
         // What was done is done, whether or not the goodbye arrives.
         let _ = connection.close().await;
         Ok(done?)
+    }
+
+    /// A connection that no pool gets back.
+    pub(super) async fn connection_apart(
+        &self,
+        place: Place,
+    ) -> Result<MySqlConnection, StoreError> {
+        let acquired = self.pools[place.0].acquire().await;
+        Ok(acquired.map_err(Failure::Engine)?.detach())
     }
 
     /// `host:port/database`, for people.

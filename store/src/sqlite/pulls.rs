@@ -55,6 +55,7 @@ impl Read for Inbox {
     fn read(&self, connection: &Connection) -> Result<InboxPage, StoreError> {
         let mut page = InboxPage {
             entries: Vec::new(),
+            first_seq: UserSeq(1),
             inbox_seq: UserSeq(0),
             more: false,
         };

@@ -11,6 +11,7 @@ fn config(servers: &[(&str, &str)]) -> MysqlConfig {
             .map(|(url, shards)| MysqlServer {
                 url: (*url).to_owned(),
                 shards: (*shards).to_owned(),
+                replicas: Vec::new(),
             })
             .collect(),
         ..MysqlConfig::default()

@@ -61,6 +61,7 @@ async fn a_crash_between_the_two_steps_is_healed_by_the_redelivery() {
     let server = |server: &MariaDb, shards: &str| MysqlServer {
         url: server.url("sluice"),
         shards: shards.to_owned(),
+        replicas: Vec::new(),
     };
     let config = impatient(MysqlConfig {
         servers: vec![server(&first, "0-31"), server(&second, "32-63")],

@@ -1,6 +1,12 @@
 //! One MariaDB server.
 
-use std::{io, net::SocketAddr, path::Path, process::Stdio, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
 
 use tokio::process::Command;
 
@@ -25,6 +31,35 @@ CREATE DATABASE IF NOT EXISTS sluice CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;\
 impl MariaDb {
     /// Lays out a data folder and starts a server on it; takes a few seconds.
     pub async fn start() -> Result<Self, EngineError> {
+        Self::start_with(&["--skip-log-bin"]).await
+    }
+
+    /// Starts one that replicas can follow.
+    pub async fn start_primary() -> Result<Self, EngineError> {
+        Self::start_with(&["--log-bin=binlog", "--server-id=1"]).await
+    }
+
+    /// Starts a replica of another, which must have been started as a primary. It
+    /// follows by GTIDs, from the beginning.
+    pub async fn start_replica_of(primary: &Self) -> Result<Self, EngineError> {
+        let replica = Self::start_with(&["--skip-log-bin", "--server-id=2"]).await?;
+        let port = primary.0.address.port();
+        let follow = format!(
+            "CHANGE MASTER TO master_host = '127.0.0.1', master_port = {port},
+               master_user = 'sluice', master_password = 'sluice',
+               master_connect_retry = 1, master_use_gtid = slave_pos;
+             START SLAVE"
+        );
+        replica.execute(&follow).await?;
+        Ok(replica)
+    }
+
+    /// Starts one with further options, such as `--log-bin`.
+    pub async fn start_with(options: &[&str]) -> Result<Self, EngineError> {
+        Self::launch(options, None).await
+    }
+
+    async fn launch(options: &[&str], disk: Option<&str>) -> Result<Self, EngineError> {
         let folder = GuardedFolder::new("sluice-mariadb-")?;
         let data = folder.path().join("data");
         install(&data).await?;
@@ -47,14 +82,24 @@ impl MariaDb {
             format!("--port={port}"),
             "--bind-address=127.0.0.1".into(),
             "--skip-name-resolve".into(),
-            "--skip-log-bin".into(),
             "--innodb-flush-log-at-trx-commit=1".into(),
             "--innodb-buffer-pool-size=128M".into(),
             "--innodb-log-file-size=64M".into(),
             "--max-connections=500".into(),
         ]);
+        arguments.extend(options.iter().map(ToString::to_string));
+        let mut program = "mariadbd";
+        if let Some(size) = disk {
+            // The process stays the same through all of this.
+            let script = r#"cp -a "$1" "$1.laid-out" && mount -t tmpfs -o "$2" tmpfs "$1" &&
+                cp -a "$1.laid-out/." "$1/" && shift 2 && exec mariadbd "$@""#;
+            let before = ["--mount", "sh", "-c", script, "sh"].map(str::to_owned);
+            let place = [data.display().to_string(), size.to_owned()];
+            arguments.splice(0..0, before.into_iter().chain(place));
+            program = "unshare";
+        }
         let recipe = Recipe {
-            program: "mariadbd",
+            program,
             package: "mariadb-server",
             arguments,
             hello: b"",
@@ -63,6 +108,25 @@ impl MariaDb {
             ready_timeout: Duration::from_secs(60),
         };
         Ok(Self(Server::start(recipe, port, folder).await?))
+    }
+
+    /// Starts one whose data is on a disk of so many MiB, in memory. Needs root (a
+    /// mount namespace of its own, which goes with it); such a server doesn't
+    /// survive a restart. A new one takes about 50 MiB.
+    pub async fn start_on_small_disk(size_mib: u32) -> Result<Self, EngineError> {
+        let size = format!("size={size_mib}m");
+        Self::launch(
+            &["--skip-log-bin", "--innodb-log-file-size=4M"],
+            Some(&size),
+        )
+        .await
+    }
+
+    /// The folder of the small disk, as seen from here.
+    pub fn small_disk(&self) -> PathBuf {
+        let folder = self.0.folder().join("data");
+        let root = PathBuf::from(format!("/proc/{}/root", self.0.pid()));
+        root.join(folder.strip_prefix("/").unwrap_or(&folder))
     }
 
     /// Where it listens.
@@ -79,11 +143,16 @@ impl MariaDb {
     /// Makes an empty database. The name is taken as it is.
     pub async fn create_database(&self, name: &str) -> Result<(), EngineError> {
         let sql = format!("CREATE DATABASE `{name}` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin");
+        self.execute(&sql).await
+    }
+
+    /// Runs statements as the user `sluice`.
+    pub async fn execute(&self, sql: &str) -> Result<(), EngineError> {
         let output = Command::new("mariadb")
             .args(["--no-defaults", "--user=sluice", "--password=sluice"])
             .args(["--host=127.0.0.1", "--protocol=tcp"])
             .arg(format!("--port={}", self.0.address.port()))
-            .args(["--execute", &sql])
+            .args(["--execute", sql])
             .output()
             .await;
         finished("mariadb", "mariadb-client", output)

@@ -134,3 +134,38 @@ fn a_message_and_its_recall_are_told_whichever_came_first() {
     // what it is told ends with the message recalled.
     assert_eq!(told, [(1, None), (2, Some(1))]);
 }
+
+#[test]
+fn what_is_archived_is_told_and_waited_for_by_nobody() {
+    // Devices: new, behind what is archived, in front of it.
+    for (position, archived, told, rest) in [
+        (0, 3, Some(0), 2),
+        (2, 3, Some(2), 2),
+        (4, 3, None, 1),
+        (1, 5, Some(1), 0),
+    ] {
+        let mut world = World::new(&USERS[..1], SessionConfig::default(), 23);
+        let pair = pair("alice", "bob");
+        for number in 1..=5 {
+            world.server.say(&pair, "bob", &format!("m{number}"));
+        }
+        world.server.archived = archived;
+        world.devices[0].saved.inbox = position;
+        world.restart(0);
+        world.run_for(3_000);
+        let events = &world.devices[0].events;
+        let mut announced = events.iter().filter_map(|event| match event {
+            Event::Archived { told, first } => Some((*told, *first)),
+            _ => None,
+        });
+        assert_eq!(announced.next(), told.map(|told| (told, archived + 1)));
+        assert_eq!(announced.next(), None);
+        assert_eq!(events.last(), Some(&Event::CaughtUp), "{events:?}");
+        assert_eq!(world.devices[0].entries.len(), rest);
+        world.server.say(&pair, "bob", "new");
+        world.step(world.now_ms);
+        world.run_for(3_000);
+        assert_eq!(world.devices[0].entries.len(), rest + 1);
+        assert_eq!(world.devices[0].saved.inbox, 6);
+    }
+}

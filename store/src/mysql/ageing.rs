@@ -1,0 +1,582 @@
+//! Months come and go: partitions are added ahead, a month that is over is
+//! archived to a file, and the oldest is dropped.
+//!
+//! Dropping leaves no hole. First every log and inbox that had entries in the
+//! month is told where it begins from now on (`archived_log`, `archived_inbox`),
+//! then its places are taken out of the inboxes, and last the partition goes. Cut
+//! short at any point, it can be begun anew.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+};
+
+use sluice_protocol::{ConversationId, ConversationKind, UserId, limits::DEDUP_HORIZON_MS};
+use sqlx::{AssertSqlSafe, MySqlConnection, Row, mysql::MySqlRow};
+
+use super::{
+    MysqlConfig,
+    failure::Failure,
+    months::Month,
+    rows::{ROWS_MAX, Sql, client_msg_id, conversation_id, user_id},
+    schema,
+    servers::{Place, Servers},
+};
+use crate::{
+    ArchiveError, ArchiveReader, StoreError,
+    archive::{ArchiveWriter, ArchivedRow, Fingerprint, uuid_text},
+};
+
+/// Rows that one statement reads; bodies are at most 60 KiB.
+const PAGE_ROWS: u32 = 256;
+
+/// What a repeat is told must be there for the horizon, and clocks differ.
+const KEPT_MS: u64 = DEDUP_HORIZON_MS + 24 * 3600 * 1000;
+
+/// The months of a store on servers.
+#[derive(Debug)]
+pub struct MysqlMonths {
+    servers: Servers,
+}
+
+/// A month's partition in one database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MonthState {
+    /// Which database: `host:port/name`.
+    pub database: String,
+    /// Which month.
+    pub month: Month,
+    /// Entries in it, roughly; the oldest month holds all that is older, too.
+    pub entries: u64,
+    /// Bytes of its rows, roughly.
+    pub bytes: u64,
+    /// How it stands to the present.
+    pub age: MonthAge,
+}
+
+/// How a month stands to the present, by the server's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MonthAge {
+    /// It has not begun.
+    Ahead,
+    /// It is now.
+    Current,
+    /// It is over, but repeats of its messages may still come.
+    Recent,
+    /// It may be dropped.
+    Old,
+}
+
+/// Why a month can't be archived or dropped.
+#[derive(Debug, thiserror::Error)]
+pub enum MonthError {
+    /// The store fails.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The file fails.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// It can't be done, or must not be.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Where a scan stands.
+#[derive(Default)]
+struct After {
+    conversation: Vec<u8>,
+    seq: u64,
+}
+
+/// What a piece of a month takes along.
+#[derive(Default)]
+struct Leaving {
+    /// Of each log its newest: seq, and the running sums there.
+    logs: BTreeMap<ConversationId, (u64, u64, u64)>,
+    /// Inbox places, by the message.
+    letters: Vec<(UserId, u64)>,
+}
+
+// === impl MysqlMonths ===
+
+impl MysqlMonths {
+    /// Connects to all servers and makes or checks their tables.
+    ///
+    /// # Errors
+    /// As of [`MysqlStore::connect`](super::MysqlStore::connect).
+    pub async fn open(config: &MysqlConfig) -> Result<Self, StoreError> {
+        let servers = Servers::new(config, config.connections_max)?;
+        schema::migrate(&servers, config.shards).await?;
+        Ok(Self { servers })
+    }
+
+    /// All months, oldest first, of every database.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn list(&self) -> Result<Vec<MonthState>, StoreError> {
+        let mut all = Vec::new();
+        for place in self.servers.all() {
+            let mut connection = self.servers.connection_apart(place).await?;
+            let now_ms = schema::now_ms(&mut connection).await?;
+            for (month, entries, bytes) in partitions(&mut connection).await? {
+                all.push(MonthState {
+                    database: self.servers.name(place),
+                    month,
+                    entries,
+                    bytes,
+                    age: MonthAge::of(month, now_ms),
+                });
+            }
+        }
+        Ok(all)
+    }
+
+    /// Gives that many months ahead partitions of their own. Returns, by
+    /// database, those that it added.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn add(&self, ahead: u32) -> Result<Vec<(String, Vec<Month>)>, StoreError> {
+        let mut added = Vec::new();
+        for place in self.servers.all() {
+            let months = schema::add_months_apart(&self.servers, place, ahead).await?;
+            added.push((self.servers.name(place), months));
+        }
+        Ok(added)
+    }
+
+    /// Writes a month that is over to a file, and reads that again. Returns how
+    /// many entries it has.
+    ///
+    /// # Errors
+    /// [`MonthError`]; there is no file then.
+    pub async fn archive(&self, month: Month, file: &Path) -> Result<u64, MonthError> {
+        let names = self.servers.all().map(|place| self.servers.name(place));
+        let mut writer = ArchiveWriter::create(file, month.to_string(), names.collect())?;
+        let mut found = false;
+        for (number, place) in self.servers.all().enumerate() {
+            let mut connection = self.servers.connection_apart(place).await?;
+            if !has(&mut connection, month).await? {
+                continue;
+            }
+            found = true;
+            let now_ms = schema::now_ms(&mut connection).await?;
+            if matches!(
+                MonthAge::of(month, now_ms),
+                MonthAge::Ahead | MonthAge::Current
+            ) {
+                return Err(refused(format!("{month} is not over")));
+            }
+            let mut after = After::default();
+            loop {
+                let rows = page(&mut connection, month, number, &mut after).await?;
+                if rows.is_empty() {
+                    break;
+                }
+                rows.iter().try_for_each(|row| writer.put(row))?;
+            }
+        }
+        if !found {
+            return Err(refused(format!("there is no month {month}")));
+        }
+        let entries = writer.finish()?;
+        self.fingerprints(month, file)?;
+        Ok(entries)
+    }
+
+    /// Drops the oldest month from all databases. With `archive`, only if that
+    /// file holds exactly what they hold. Returns how many entries went.
+    ///
+    /// # Errors
+    /// [`MonthError`]; may be tried again.
+    pub async fn drop_month(
+        &self,
+        month: Month,
+        archive: Option<&Path>,
+    ) -> Result<u64, MonthError> {
+        let archived = archive
+            .map(|file| self.fingerprints(month, file))
+            .transpose()?;
+        let mut holders = Vec::new();
+        for (number, place) in self.servers.all().enumerate() {
+            let mut connection = self.servers.connection_apart(place).await?;
+            if has(&mut connection, month).await? {
+                check_droppable(&mut connection, month).await?;
+                holders.push((number, place, connection));
+            }
+        }
+        if holders.is_empty() {
+            return Err(refused(format!("there is no month {month}")));
+        }
+        if let Some(archived) = &archived {
+            for (number, place, connection) in &mut holders {
+                self.verify(connection, month, (*number, *place), archived)
+                    .await?;
+            }
+        }
+        let mut dropped = 0;
+        for (number, place, connection) in &mut holders {
+            dropped += self.take_leave(connection, month).await?;
+            // A message may have been recalled meanwhile.
+            if let Some(archived) = &archived {
+                self.verify(connection, month, (*number, *place), archived)
+                    .await?;
+            }
+            for table in ["message", "dedup"] {
+                drop_partition(connection, table, month).await?;
+            }
+        }
+        Ok(dropped)
+    }
+
+    /// What an archive holds of each database; checks it on the way.
+    fn fingerprints(&self, month: Month, file: &Path) -> Result<Vec<Fingerprint>, MonthError> {
+        let mut reader = ArchiveReader::open(file)?;
+        if reader.month() != month.to_string() {
+            return Err(refused(format!(
+                "{} holds {}, not {month}",
+                file.display(),
+                reader.month()
+            )));
+        }
+        let mut found = vec![Fingerprint::default(); self.servers.all().count()];
+        if reader.databases() != found.len() {
+            return Err(refused(format!(
+                "{} is of {} databases, the configuration has {}",
+                file.display(),
+                reader.databases(),
+                found.len()
+            )));
+        }
+        while let Some(row) = reader.next_row()? {
+            let Some(fingerprint) = found.get_mut(row.database) else {
+                return Err(refused(format!(
+                    "{} names a strange database",
+                    file.display()
+                )));
+            };
+            fingerprint.add(&row).map_err(|cause| ArchiveError::Io {
+                path: file.to_owned(),
+                cause,
+            })?;
+        }
+        Ok(found)
+    }
+
+    async fn verify(
+        &self,
+        connection: &mut MySqlConnection,
+        month: Month,
+        (number, place): (usize, Place),
+        archived: &[Fingerprint],
+    ) -> Result<(), MonthError> {
+        let mut found = Fingerprint::default();
+        let mut after = After::default();
+        loop {
+            let rows = page(connection, month, number, &mut after).await?;
+            if rows.is_empty() {
+                break;
+            }
+            for row in &rows {
+                found.add(row).map_err(|error| refused(error.to_string()))?;
+            }
+        }
+        if archived.get(number) == Some(&found) {
+            return Ok(());
+        }
+        Err(refused(format!(
+            "the archive is not what {} holds of {month} ({} entries; a recall changes one): \
+             archive it again",
+            self.servers.name(place),
+            found.entries
+        )))
+    }
+
+    /// Tells all logs and inboxes with entries in the month that they begin
+    /// behind them, and takes those out of the inboxes.
+    async fn take_leave(
+        &self,
+        connection: &mut MySqlConnection,
+        month: Month,
+    ) -> Result<u64, StoreError> {
+        let mut users: HashMap<Place, MySqlConnection> = HashMap::new();
+        for place in self.servers.all() {
+            users.insert(place, self.servers.connection_apart(place).await?);
+        }
+        let (mut after, mut entries) = (After::default(), 0);
+        loop {
+            let rows = keys(connection, month, &mut after).await?;
+            if rows.is_empty() {
+                return Ok(entries);
+            }
+            entries += rows.len() as u64;
+            let leaving = Leaving::of(&rows)?;
+            leaving.raise_logs(connection).await?;
+            let mut letters: BTreeMap<Place, Vec<(UserId, u64)>> = BTreeMap::new();
+            for letter in leaving.letters {
+                let place = self.servers.of_user(&letter.0);
+                letters.entry(place).or_default().push(letter);
+            }
+            for (place, letters) in letters {
+                if let Some(connection) = users.get_mut(&place) {
+                    for letters in letters.chunks(ROWS_MAX) {
+                        leave_inboxes(connection, letters).await?;
+                    }
+                }
+            }
+        }
+    }
+}
+
+// === impl MonthAge ===
+
+impl MonthAge {
+    fn of(month: Month, now_ms: u64) -> Self {
+        let end_ms = month.forward(1).start_ms();
+        if month.start_ms() > now_ms {
+            Self::Ahead
+        } else if end_ms > now_ms {
+            Self::Current
+        } else if end_ms.saturating_add(KEPT_MS) > now_ms {
+            Self::Recent
+        } else {
+            Self::Old
+        }
+    }
+}
+
+// === impl Leaving ===
+
+impl Leaving {
+    fn of(rows: &[MySqlRow]) -> Result<Self, Failure> {
+        let mut leaving = Self::default();
+        for row in rows {
+            let id = conversation_id(row, 0)?;
+            let message_id = row.try_get(2)?;
+            if let ConversationKind::Private(first, second) = id.kind() {
+                leaving
+                    .letters
+                    .extend([(first, message_id), (second, message_id)]);
+            }
+            // Ascending, so the last one stays.
+            let newest = (row.try_get(1)?, row.try_get(3)?, row.try_get(4)?);
+            leaving.logs.insert(id, newest);
+        }
+        leaving.letters.sort();
+        Ok(leaving)
+    }
+
+    async fn raise_logs(&self, connection: &mut MySqlConnection) -> Result<(), Failure> {
+        let logs: Vec<_> = self.logs.iter().collect();
+        for logs in logs.chunks(ROWS_MAX) {
+            let mut sql = Sql::new(
+                "INSERT INTO archived_log (conversation, first_seq, counting, counting_first) ",
+            );
+            sql.push_values(logs, |mut row, (id, (seq, counting, counting_first))| {
+                row.push_bind(id.as_str().as_bytes());
+                row.push_bind(seq + 1);
+                row.push_bind(*counting).push_bind(*counting_first);
+            });
+            // All three only rise. From left to right, so the condition comes last.
+            sql.push(
+                " ON DUPLICATE KEY UPDATE counting = GREATEST(counting, VALUES(counting)),
+                    counting_first = GREATEST(counting_first, VALUES(counting_first)),
+                    first_seq = GREATEST(first_seq, VALUES(first_seq))",
+            );
+            sql.build().execute(&mut *connection).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Inboxes begin behind these letters, and then they are no longer there.
+async fn leave_inboxes(
+    connection: &mut MySqlConnection,
+    letters: &[(UserId, u64)],
+) -> Result<(), Failure> {
+    let push_letters = |sql: &mut Sql| {
+        for (at, (user, message_id)) in letters.iter().enumerate() {
+            sql.push(if at == 0 { " (user = " } else { " OR (user = " });
+            sql.push_bind(user.as_str().as_bytes().to_vec());
+            sql.push(" AND msg_id = ").push_bind(*message_id);
+            sql.push(")");
+        }
+    };
+    let mut sql = Sql::new("SELECT user, MAX(user_seq) FROM user_msg_list WHERE");
+    push_letters(&mut sql);
+    sql.push(" GROUP BY user ORDER BY user");
+    let mut ends: Vec<(UserId, u64)> = Vec::new();
+    for row in sql.build().fetch_all(&mut *connection).await? {
+        ends.push((user_id(&row, 0)?, row.try_get(1)?));
+    }
+    if ends.is_empty() {
+        return Ok(());
+    }
+    let mut sql = Sql::new("INSERT INTO archived_inbox (user, first_seq) ");
+    sql.push_values(&ends, |mut row, (user, seq)| {
+        row.push_bind(user.as_str().as_bytes()).push_bind(seq + 1);
+    });
+    sql.push(" ON DUPLICATE KEY UPDATE first_seq = GREATEST(first_seq, VALUES(first_seq))");
+    sql.build().execute(&mut *connection).await?;
+    let mut sql = Sql::new("DELETE FROM user_msg_list WHERE");
+    push_letters(&mut sql);
+    sql.build().execute(&mut *connection).await?;
+    Ok(())
+}
+
+/// The next rows of a month, as they are archived.
+async fn page(
+    connection: &mut MySqlConnection,
+    month: Month,
+    database: usize,
+    after: &mut After,
+) -> Result<Vec<ArchivedRow>, StoreError> {
+    let columns = "conversation, seq, send_ms, msg_id, sender, client_msg_id, kind, content_type, \
+         recalled, counting, counting_first, body";
+    let rows = scan(connection, month, columns, after).await?;
+    let rows = rows.iter().map(|row| archived(row, database));
+    Ok(rows.collect::<Result<_, Failure>>()?)
+}
+
+/// The next rows of a month, as far as they concern who drops it.
+async fn keys(
+    connection: &mut MySqlConnection,
+    month: Month,
+    after: &mut After,
+) -> Result<Vec<MySqlRow>, StoreError> {
+    let columns = "conversation, seq, msg_id, counting, counting_first";
+    Ok(scan(connection, month, columns, after).await?)
+}
+
+async fn scan(
+    connection: &mut MySqlConnection,
+    month: Month,
+    columns: &str,
+    after: &mut After,
+) -> Result<Vec<MySqlRow>, Failure> {
+    let partition = month.partition();
+    let rows = sqlx::query(AssertSqlSafe(format!(
+        "SELECT {columns} FROM message PARTITION ({partition})
+         WHERE conversation > ? OR (conversation = ? AND seq > ?)
+         ORDER BY conversation, seq LIMIT {PAGE_ROWS}"
+    )))
+    .bind(&after.conversation)
+    .bind(&after.conversation)
+    .bind(after.seq)
+    .fetch_all(connection)
+    .await?;
+    if let Some(last) = rows.last() {
+        *after = After {
+            conversation: last.try_get(0)?,
+            seq: last.try_get(1)?,
+        };
+    }
+    Ok(rows)
+}
+
+fn archived(row: &MySqlRow, database: usize) -> Result<ArchivedRow, Failure> {
+    Ok(ArchivedRow {
+        database,
+        conversation: conversation_id(row, 0)?.to_string(),
+        seq: row.try_get(1)?,
+        server_time_ms: row.try_get(2)?,
+        message_id: row.try_get(3)?,
+        sender: user_id(row, 4)?.to_string(),
+        client_msg_id: uuid_text(client_msg_id(row, 5)?.as_bytes()),
+        kind: row.try_get(6)?,
+        content_type: row.try_get(7)?,
+        recalled: row.try_get::<u8, _>(8)? != 0,
+        counting: row.try_get(9)?,
+        counting_first: row.try_get(10)?,
+        body: row.try_get(11)?,
+    })
+}
+
+/// The months that have partitions, oldest first, with rows and bytes.
+async fn partitions(
+    connection: &mut MySqlConnection,
+) -> Result<Vec<(Month, u64, u64)>, StoreError> {
+    Ok(find_partitions(connection).await?)
+}
+
+async fn find_partitions(
+    connection: &mut MySqlConnection,
+) -> Result<Vec<(Month, u64, u64)>, Failure> {
+    let rows = sqlx::query(
+        "SELECT CAST(partition_name AS BINARY), CAST(table_rows AS UNSIGNED),
+                CAST(data_length AS UNSIGNED)
+         FROM information_schema.partitions
+         WHERE table_schema = DATABASE() AND table_name = 'message'
+         ORDER BY partition_ordinal_position",
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut months = Vec::new();
+    for row in rows {
+        let name: Option<Vec<u8>> = row.try_get(0)?;
+        let name = String::from_utf8(name.unwrap_or_default()).unwrap_or_default();
+        if let Some(month) = Month::of_partition(&name) {
+            months.push((month, row.try_get(1)?, row.try_get(2)?));
+        }
+    }
+    Ok(months)
+}
+
+async fn has(connection: &mut MySqlConnection, month: Month) -> Result<bool, StoreError> {
+    let months = partitions(connection).await?;
+    Ok(months.iter().any(|(there, ..)| *there == month))
+}
+
+/// Only the oldest goes: logs and inboxes begin somewhere, and have no holes.
+async fn check_droppable(connection: &mut MySqlConnection, month: Month) -> Result<(), MonthError> {
+    let now_ms = schema::now_ms(connection).await?;
+    match MonthAge::of(month, now_ms) {
+        MonthAge::Old => {}
+        MonthAge::Ahead | MonthAge::Current => {
+            return Err(refused(format!("{month} is not over")));
+        }
+        MonthAge::Recent => {
+            return Err(refused(format!(
+                "{month} is within the 30 days in which clients may repeat their sends (and a day \
+                 for clocks that differ)"
+            )));
+        }
+    }
+    match partitions(connection).await?.first() {
+        Some((oldest, ..)) if *oldest != month => Err(refused(format!(
+            "{oldest} is older than {month}: drop the oldest month first"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+async fn drop_partition(
+    connection: &mut MySqlConnection,
+    table: &str,
+    month: Month,
+) -> Result<(), StoreError> {
+    let drop = async {
+        let partition = month.partition();
+        let there: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM information_schema.partitions
+             WHERE table_schema = DATABASE() AND table_name = ? AND partition_name = ?",
+        )
+        .bind(table)
+        .bind(&partition)
+        .fetch_one(&mut *connection)
+        .await?;
+        if there > 0 {
+            let sql = format!("ALTER TABLE {table} DROP PARTITION {partition}");
+            sqlx::query(AssertSqlSafe(sql))
+                .execute(&mut *connection)
+                .await?;
+        }
+        Ok::<_, Failure>(())
+    };
+    Ok(drop.await?)
+}
+
+fn refused(why: String) -> MonthError {
+    MonthError::Refused(why)
+}
