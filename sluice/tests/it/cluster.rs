@@ -92,6 +92,32 @@ async fn a_gateway_ends_under_load_and_its_clients_move_on() {
     }
 }
 
+/// As in a rolling update: who ends hands its partitions over, so that nobody
+/// waits for a lease to run out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_end_under_load_one_after_the_other() {
+    let roles = Roles::start().await;
+    let mut services = vec![roles.service("").await, roles.service("").await];
+    let gateway = roles.gateway().await;
+    let talkers = Talkers::start(&http(&services[0]), 8, &[endpoint(&gateway)]).await;
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let next = roles.service("").await;
+        let ending = std::mem::replace(&mut services[0], next);
+        ending.stop().await.expect("it ends with 0");
+        services.rotate_left(1);
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for met in talkers.finish().await {
+        assert!(met.slowest_ack < Duration::from_secs(3), "{met:?}");
+        assert_eq!(met.disconnects, 0, "{met:?}");
+    }
+    services.push(gateway);
+    for process in services {
+        process.stop().await.unwrap();
+    }
+}
+
 #[test]
 fn a_demo_runs_on_a_cluster() {
     let report = demo(&[
