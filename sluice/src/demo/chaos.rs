@@ -24,7 +24,7 @@ use super::{
 pub struct ChaosPlan {
     /// What is done, one of these at a time.
     pub blows: Vec<Blow>,
-    /// From one blow to the next, unless what was hit takes longer to be back.
+    /// From one blow to the next; from the return of what was hit, if that takes longer.
     pub every: Duration,
     /// How long it goes on; strands begin within this span.
     pub span: Duration,
@@ -182,7 +182,11 @@ async fn strike_on(
             }
         }
         tracing::info!(?blow, which, "it is back");
-        next = (next + plan.every).max(Instant::now());
+        next += plan.every;
+        if next < Instant::now() {
+            // Progress is looked for between any two blows.
+            next = Instant::now() + plan.every;
+        }
     }
     Ok(())
 }

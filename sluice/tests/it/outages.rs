@@ -114,10 +114,23 @@ async fn owners_that_sleep_past_their_leases_do_no_harm() {
     let roles = Roles::start().await;
     let (steady, sleepy) = (roles.service("").await, roles.service("").await);
     let gateway = roles.gateway().await;
-    let talkers = Talkers::start(&http(&steady), 8, &[endpoint(&gateway)]).await;
+    let talkers = Talkers::start(&http(&steady), 12, &[endpoint(&gateway)]).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    sleepy.pause().await.unwrap();
-    tokio::time::sleep(Duration::from_secs(8)).await;
+    // In the midst of a transaction, with its locks.
+    let mut tries = 0;
+    loop {
+        sleepy.pause().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        if roles.stalled_transactions() > 0 {
+            break;
+        }
+        sleepy.resume().await.unwrap();
+        tries += 1;
+        assert!(tries < 20, "it is always between two transactions");
+        tokio::time::sleep(Duration::from_millis(100 + 7 * tries)).await;
+    }
+    // Longer than anybody may be made to wait by those locks.
+    tokio::time::sleep(Duration::from_secs(18)).await;
     sleepy.resume().await.unwrap();
     tokio::time::sleep(Duration::from_secs(3)).await;
     for met in talkers.finish().await {

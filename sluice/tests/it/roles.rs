@@ -106,6 +106,21 @@ impl Roles {
         String::from_utf8_lossy(&started.stderr).into_owned()
     }
 
+    /// Transactions that have been open for a second.
+    pub(crate) fn stalled_transactions(&self) -> u32 {
+        let port = format!("--port={}", self.mariadb.address().port());
+        let sql = "SELECT COUNT(*) FROM information_schema.innodb_trx \
+            WHERE trx_started < NOW() - INTERVAL 1 SECOND";
+        let asked = Command::new("mariadb")
+            .args(["--no-defaults", "--user=sluice", "--password=sluice"])
+            .args(["--host=127.0.0.1", "--protocol=tcp", &port])
+            .args(["--batch", "--skip-column-names", "--execute", sql])
+            .output()
+            .unwrap();
+        let count = String::from_utf8(asked.stdout).unwrap();
+        count.trim().parse().unwrap()
+    }
+
     /// Makes Redis forget everything, at once.
     pub(crate) fn flush_redis(&self) {
         let port = self.redis.address().port().to_string();

@@ -5,11 +5,15 @@ use std::{future::Future, str::FromStr, time::Duration};
 
 use sluice_protocol::{ConversationId, UserId, partition_of};
 use sqlx::{
-    Connection, MySqlConnection, MySqlPool,
+    AssertSqlSafe, Connection, Executor as _, MySqlConnection, MySqlPool,
     mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode},
 };
 
-use super::{MysqlConfig, failure::Failure, replicas::Replicas};
+use super::{
+    MysqlConfig,
+    failure::{self, Failure},
+    replicas::Replicas,
+};
 use crate::StoreError;
 
 /// Statements kept prepared by a connection. Batches of all sizes make many.
@@ -17,6 +21,11 @@ const STATEMENTS_KEPT: usize = 512;
 
 /// The first pause before another try; each one more is longer.
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
+
+/// Between two statements of a transaction; below the leases of owners.
+const IDLE_TRANSACTION_MAX_S: u32 = 3;
+/// The server's error number.
+const UNKNOWN_VARIABLE: u16 = 1193;
 
 /// A server's place in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -231,6 +240,18 @@ impl Servers {
     }
 }
 
+/// A process that is stopped in the middle of a transaction, or cut off, would
+/// keep its locks: nobody could take its partitions over, nor write to the
+/// inboxes it was at. MariaDB rolls back what stands still for this long;
+/// MySQL and TiDB know no such bound, and wait until the connection is given up.
+async fn bound_idle_transactions(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+    let bound = format!("SET SESSION idle_transaction_timeout = {IDLE_TRANSACTION_MAX_S}");
+    match connection.execute(AssertSqlSafe(bound)).await {
+        Err(error) if failure::number(&error) == Some(UNKNOWN_VARIABLE) => Ok(()),
+        done => done.map(drop),
+    }
+}
+
 fn pool(config: &MysqlConfig, connections_max: u32, url: &str) -> Result<MySqlPool, StoreError> {
     let options = MySqlConnectOptions::from_str(url)
         .map_err(|error| StoreError::BadConfig(format!("mysql url: {error}")))?
@@ -246,6 +267,7 @@ fn pool(config: &MysqlConfig, connections_max: u32, url: &str) -> Result<MySqlPo
                 sqlx::query("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
                     .execute(&mut *connection)
                     .await?;
+                bound_idle_transactions(connection).await?;
                 connection.ping().await
             })
         })
