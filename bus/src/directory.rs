@@ -44,6 +44,18 @@ pub enum DevicePolicy {
     Single,
 }
 
+impl DevicePolicy {
+    /// Whether a login at `new` takes the place of the one at `old`.
+    pub fn replaces(self, new: &Route, old: &Route) -> bool {
+        old.device == new.device
+            || match self {
+                DevicePolicy::EachDevice => false,
+                DevicePolicy::EachPlatform => old.platform == new.platform,
+                DevicePolicy::Single => true,
+            }
+    }
+}
+
 /// What became of a bind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BindOutcome {

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use hashbrown::{HashMap, HashSet};
 use sha2::{Digest, Sha256};
-use sluice_bus::{Bind, BindOutcome, BusEntry, BusError, Route};
+use sluice_bus::{Bind, BindOutcome, BusEntry, BusError, DevicePolicy, Route};
 use sluice_protocol::{
     ConnectionId, DeviceId, Refusal, UserId,
     envelope::{self, CheckSessions, SessionOpened, SessionRefused, delivery::Body},
@@ -142,7 +142,10 @@ async fn open(node: &Node, logins: &[Login], outbox: &mut Outbox) -> Result<(), 
         .collect();
     let epochs_before = epochs(&*node.store, &users).await?;
     let now_ms = clock::now_ms();
-    let openings = logins.iter().map(|login| login.opening(now_ms)).collect();
+    let places = places(node, logins, &users).await?;
+    let openings = (logins.iter().zip(places))
+        .map(|(login, has_place)| login.opening(has_place, now_ms))
+        .collect();
     let outcomes = node.store.open_sessions(openings).await?;
 
     let mut opened = Vec::with_capacity(logins.len());
@@ -240,6 +243,30 @@ async fn check_sessions(
     Ok(())
 }
 
+/// Whether each login would find a place among its user's devices, so that no
+/// resume token is spent for nothing. The bind has the last word: of logins that
+/// run beside each other one may still find the last place taken.
+async fn places(node: &Node, logins: &[Login], users: &[UserId]) -> Result<Vec<bool>, BusError> {
+    let policy: DevicePolicy = node.config.device_policy.into();
+    let routes = node.directory.lookup(users).await?;
+    let mut routes: HashMap<&UserId, Vec<Route>> = users.iter().zip(routes).collect();
+    let places = logins.iter().map(|login| {
+        if login.refresh {
+            return true;
+        }
+        let new = login.route();
+        let routes = routes.entry(&login.origin.user).or_default();
+        let stay = routes.iter().filter(|old| !policy.replaces(&new, old));
+        let has_place = stay.count() < node.config.devices_max;
+        if has_place {
+            routes.retain(|old| !policy.replaces(&new, old));
+            routes.push(new);
+        }
+        has_place
+    });
+    Ok(places.collect())
+}
+
 /// Token epochs of those who exist and are not banned.
 async fn epochs(store: &dyn Store, users: &[UserId]) -> Result<HashMap<UserId, u64>, StoreError> {
     let found = store.users(users).await?.into_iter().flatten();
@@ -257,11 +284,7 @@ async fn bind(node: &Node, session: &Opened<'_>) -> Result<Result<Vec<Route>, Re
     }
     let bind = Bind {
         user: login.origin.user.clone(),
-        route: Route {
-            device: login.device.clone(),
-            platform: login.platform,
-            connection: login.connection,
-        },
+        route: login.route(),
         login: session.number,
     };
     let policy = node.config.device_policy.into();
@@ -275,13 +298,7 @@ async fn bind(node: &Node, session: &Opened<'_>) -> Result<Result<Vec<Route>, Re
             replaced.retain(|route| route.connection != login.connection);
             Ok(replaced)
         }
-        BindOutcome::TooManyDevices => Err(Refusal::new(
-            ErrorCode::TooManyDevices,
-            format!(
-                "{} devices are connected already; log one of them out",
-                node.config.devices_max
-            ),
-        )),
+        BindOutcome::TooManyDevices => Err(session_refusal(SessionRefusal::TooManyDevices)),
         BindOutcome::Stale => Err(Refusal::new(
             ErrorCode::Replayed,
             "a later login of this device is in place",
@@ -311,7 +328,9 @@ fn kick_for(refusal: SessionRefusal) -> Option<packet::Kick> {
     let reason = match refusal {
         SessionRefusal::Revoked => CloseReason::TokenRevoked,
         SessionRefusal::Banned => CloseReason::Banned,
-        SessionRefusal::UnknownUser | SessionRefusal::BadResumeToken => return None,
+        SessionRefusal::UnknownUser
+        | SessionRefusal::BadResumeToken
+        | SessionRefusal::TooManyDevices => return None,
     };
     Some(packet::Kick {
         reason: reason.into(),
@@ -328,6 +347,10 @@ fn session_refusal(refusal: SessionRefusal) -> Refusal {
             ErrorCode::TokenRevoked,
             "the token was revoked; log in again",
         ),
+        SessionRefusal::TooManyDevices => Refusal::new(
+            ErrorCode::TooManyDevices,
+            "as many devices as may be are connected already; log one of them out",
+        ),
         SessionRefusal::Banned => Refusal::new(ErrorCode::Banned, "you are banned"),
         SessionRefusal::BadResumeToken => Refusal::new(
             ErrorCode::BadResumeToken,
@@ -342,19 +365,30 @@ impl Login {
     /// Who has proven nothing learns of no user whether they exist or are banned;
     /// a resume token proves something when it is good only.
     fn may_know(&self, refusal: SessionRefusal) -> SessionRefusal {
-        match self.proof {
-            SessionProof::Token { .. } => refusal,
-            SessionProof::Resume { .. } => SessionRefusal::BadResumeToken,
+        match (&self.proof, refusal) {
+            (SessionProof::Token { .. }, _) => refusal,
+            // Said of a token that is good, and stays so.
+            (SessionProof::Resume { .. }, SessionRefusal::TooManyDevices) => refusal,
+            (SessionProof::Resume { .. }, _) => SessionRefusal::BadResumeToken,
         }
     }
 
-    fn opening(&self, now_ms: u64) -> SessionOpening {
+    fn route(&self) -> Route {
+        Route {
+            device: self.device.clone(),
+            platform: self.platform,
+            connection: self.connection,
+        }
+    }
+
+    fn opening(&self, has_place: bool, now_ms: u64) -> SessionOpening {
         SessionOpening {
             user: self.origin.user.clone(),
             device: self.device.clone(),
             platform: self.platform,
             proof: self.proof.clone(),
             new_resume_hash: Sha256::digest(self.resume_token).into(),
+            has_place,
             now_ms,
         }
     }

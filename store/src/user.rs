@@ -54,6 +54,9 @@ pub struct SessionOpening {
     pub proof: SessionProof,
     /// SHA-256 of the resume token to leave.
     pub new_resume_hash: [u8; 32],
+    /// Whether the device has a place. Without one nothing is spent: a proof
+    /// that is good is answered with `TooManyDevices`.
+    pub has_place: bool,
     /// Now, by the server's clock.
     pub now_ms: u64,
 }
@@ -102,4 +105,6 @@ pub enum SessionRefusal {
     Banned,
     /// The resume token is unknown, spent, expired or another device's.
     BadResumeToken,
+    /// The user has the most devices allowed; the proof was good and still is.
+    TooManyDevices,
 }

@@ -301,14 +301,7 @@ fn place(
     policy: DevicePolicy,
     devices_max: usize,
 ) -> (bool, BindOutcome) {
-    let in_its_way = |old: &Bound| {
-        old.route.device == new.route.device
-            || match policy {
-                DevicePolicy::EachDevice => false,
-                DevicePolicy::EachPlatform => old.route.platform == new.route.platform,
-                DevicePolicy::Single => true,
-            }
-    };
+    let in_its_way = |old: &Bound| policy.replaces(&new.route, &old.route);
     if routes
         .iter()
         .any(|old| in_its_way(old) && old.login > new.login)

@@ -2,6 +2,7 @@
 
 use sluice_bus::{Directory as _, MemoryBus, MemoryBusConfig, Stream};
 use sluice_protocol::{
+    DeviceId,
     envelope::{CloseSession, OpenSession, SessionOpened, delivery, up},
     packet::{CloseReason, ErrorCode, Platform},
 };
@@ -184,7 +185,22 @@ async fn devices_are_bounded_and_the_policy_holds() {
         ..config()
     };
     let mut world = World::with(two, bus()).await;
-    world.user_online("alice").await;
+    world.add_users(&["alice"]).await;
+    // A watch that left, with a resume token.
+    let watch = world.gateway.device("alice", "watch");
+    let claims = world.claims("alice").await;
+    let left = opened(world.open(&watch, claims).await);
+    let gone = (
+        user("alice"),
+        DeviceId::parse("watch").unwrap(),
+        watch.connection,
+    );
+    world
+        .directory
+        .unbind(&gone.0, &gone.1, gone.2)
+        .await
+        .unwrap();
+    let phone = world.device_online("alice", "phone").await;
     world.device_online("alice", "tablet").await;
     let third = world.gateway.device("alice", "laptop");
     let claims = world.claims("alice").await;
@@ -192,6 +208,23 @@ async fn devices_are_bounded_and_the_policy_holds() {
         refused(world.open(&third, claims).await),
         ErrorCode::TooManyDevices
     );
+    // The watch finds no place, and its token unspent when there is one again.
+    let watch = world.gateway.device("alice", "watch");
+    let again = || resume(&left.resume_token);
+    assert_eq!(
+        refused(world.open(&watch, again()).await),
+        ErrorCode::TooManyDevices
+    );
+    world
+        .directory
+        .unbind(
+            &gone.0,
+            &DeviceId::parse("phone").unwrap(),
+            phone.connection,
+        )
+        .await
+        .unwrap();
+    opened(world.open(&watch, again()).await);
     world.stop().await;
 
     let by_platform = Config {

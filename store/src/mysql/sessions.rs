@@ -99,6 +99,9 @@ async fn open(
             None => return refused(SessionRefusal::BadResumeToken),
         },
     };
+    if !opening.has_place {
+        return refused(SessionRefusal::TooManyDevices);
+    }
     let login = user.try_get::<u64, _>(3)? + 1;
     leave_token(connection, opening, expires_ms, login).await?;
     Ok(SessionOutcome::Opened {

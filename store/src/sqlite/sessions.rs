@@ -95,6 +95,9 @@ fn open(connection: &Connection, opening: &SessionOpening) -> Result<SessionOutc
             None => return Ok(SessionOutcome::Refused(SessionRefusal::BadResumeToken)),
         },
     };
+    if !opening.has_place {
+        return Ok(SessionOutcome::Refused(SessionRefusal::TooManyDevices));
+    }
     let login = leave_token(connection, user, opening, expires_ms)?;
     Ok(SessionOutcome::Opened {
         inbox_seq: UserSeq(inbox_end(connection, user)?),

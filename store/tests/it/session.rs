@@ -14,6 +14,7 @@ fn opening(name: &str, device: &str, proof: SessionProof, new_hash: u8) -> Sessi
         platform: 1,
         proof,
         new_resume_hash: [new_hash; 32],
+        has_place: true,
         now_ms: START_MS,
     }
 }
@@ -158,4 +159,28 @@ pub(crate) async fn the_devices_longest_unused_are_forgotten(engine: Engine) {
     assert_eq!(resumed(5).await, Err(SessionRefusal::BadResumeToken));
     assert!(resumed(6).await.is_ok());
     assert!(resumed(69).await.is_ok());
+}
+
+pub(crate) async fn without_a_place_no_resume_token_is_spent(engine: Engine) {
+    let bench = Bench::with_users(engine, &["alice"]).await;
+    open(&bench, opening("alice", "phone", token(0), 1))
+        .await
+        .unwrap();
+    let full = |proof| SessionOpening {
+        has_place: false,
+        ..opening("alice", "phone", proof, 2)
+    };
+    // Who has no proof isn't told.
+    assert_eq!(
+        open(&bench, full(resume(9))).await,
+        Err(SessionRefusal::BadResumeToken)
+    );
+    for proof in [resume(1), token(0)] {
+        assert_eq!(
+            open(&bench, full(proof)).await,
+            Err(SessionRefusal::TooManyDevices)
+        );
+    }
+    let later = opening("alice", "phone", resume(1), 3);
+    assert_eq!(open(&bench, later).await, Ok(2));
 }
