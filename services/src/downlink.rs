@@ -41,6 +41,8 @@ const OUTLETS_MAX: usize = 1024;
 const MERGED_PARCELS_MAX: usize = 64;
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_millis(500);
+/// With nothing else to say, a gap is told after so long.
+const GAP_PAUSE: Duration = Duration::from_millis(500);
 
 /// What one batch has to say, by gateway.
 #[derive(Debug, Default)]
@@ -269,6 +271,7 @@ impl Downlink {
             stream: Stream::Down(gateway),
             producer: u64::from(self.shared.producer.0),
             counter: 0,
+            owes_gap: false,
             retry: self.shared.retry,
             state: outlet.state.clone(),
         };
@@ -293,6 +296,8 @@ struct Writer {
     producer: u64,
     /// Of the newest entry, appended or lost.
     counter: u64,
+    /// A batch was given up, which only a later number shows.
+    owes_gap: bool,
     retry: Duration,
     state: Arc<OutletState>,
 }
@@ -300,7 +305,21 @@ struct Writer {
 impl Writer {
     async fn run(mut self, mut parcels: mpsc::Receiver<Parcel>) {
         let mut waiting = Vec::with_capacity(MERGED_PARCELS_MAX);
-        while parcels.recv_many(&mut waiting, MERGED_PARCELS_MAX).await > 0 {
+        loop {
+            let received = parcels.recv_many(&mut waiting, MERGED_PARCELS_MAX);
+            let received = if self.owes_gap {
+                tokio::time::timeout(GAP_PAUSE, received).await
+            } else {
+                Ok(received.await)
+            };
+            match received {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(_) => {
+                    self.tell_gap().await;
+                    continue;
+                }
+            }
             if self.state.dropped.swap(false, Ordering::Relaxed) {
                 self.counter += 1;
             }
@@ -359,14 +378,31 @@ impl Writer {
         batches
     }
 
+    /// An entry with nothing but a number: the last loss has no successor else
+    /// that would show it.
+    async fn tell_gap(&mut self) {
+        self.counter += 1;
+        let entry = Down {
+            producer: self.producer,
+            counter: self.counter,
+            deliveries: Vec::new(),
+        };
+        let batch = vec![entry.encode_to_vec().into()];
+        match self.bus.append(&self.stream, batch).await {
+            Ok(()) | Err(BusError::Gone(_)) => self.owes_gap = false,
+            Err(error) => tracing::debug!(stream = %self.stream, %error, "a gap isn't told yet"),
+        }
+    }
+
     /// One append in flight, repeated until it is known or its time is over.
-    async fn append(&self, batch: Vec<Bytes>) {
+    async fn append(&mut self, batch: Vec<Bytes>) {
         let deadline = Instant::now() + self.retry;
         let mut delay = RETRY_FIRST;
         loop {
             let error = match self.bus.append(&self.stream, batch.clone()).await {
                 Ok(()) => {
                     self.state.gone.store(false, Ordering::Relaxed);
+                    self.owes_gap = false;
                     return;
                 }
                 Err(error) => error,
@@ -385,6 +421,7 @@ impl Writer {
                     metrics::counter!("sluice_down_dropped_batches_total", "why" => "bus")
                         .increment(1);
                     tracing::warn!(stream = %self.stream, %error, "a batch for a gateway is lost");
+                    self.owes_gap = true;
                     return;
                 }
             }
@@ -395,7 +432,10 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sluice_bus::{MemoryBus, MemoryBusConfig, NodeName};
+    use sluice_bus::{
+        MemoryBus, MemoryBusConfig, NodeName,
+        faulty_bus::{FaultPlan, FaultyBus},
+    };
 
     const GATEWAY: Incarnation = Incarnation(7);
 
@@ -470,6 +510,25 @@ mod tests {
         let mut reader = bus.own(&Stream::Down(GATEWAY), &name).await.unwrap();
         downlink.emit(outbox(1, 10)).await;
         assert_eq!(read(reader.as_mut()).await[0].counter, 2);
+        downlink.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_loss_shows_without_a_successor() {
+        let inner = MemoryBus::new(MemoryBusConfig::default());
+        let name = NodeName("gateway".into());
+        let mut reader = inner.own(&Stream::Down(GATEWAY), &name).await.unwrap();
+        let away = FaultPlan {
+            unavailable_per_1000: 1000,
+            spell_max_calls: 1,
+            ..FaultPlan::default()
+        };
+        let bus = FaultyBus::new(inner, away);
+        let downlink = Downlink::new(bus.clone(), WorkerId(3), 16, Duration::from_millis(50));
+        downlink.emit(outbox(1, 10)).await;
+        bus.calm();
+        let told = read(reader.as_mut()).await;
+        assert!(told[0].counter > 1 && told[0].deliveries.is_empty());
         downlink.stop().await;
     }
 }
