@@ -96,8 +96,14 @@ impl Roles {
 
     /// What a role says that doesn't start with these variables.
     pub(crate) fn refused(&self, role: &str, variables: &[(&str, &str)]) -> String {
+        let listen: &[&str] = match role {
+            "gateway" => &["--tcp", "127.0.0.1:0", "--ws", "127.0.0.1:0"],
+            _ => &["--http", "127.0.0.1:0"],
+        };
         let started = Command::new(SLUICE)
-            .args([role, "--admin", "127.0.0.1:0", "--config"])
+            .args([role, "--admin", "127.0.0.1:0"])
+            .args(listen)
+            .arg("--config")
             .arg(self.path().join(format!("{role}.toml")))
             .envs(variables.iter().copied())
             .output()
