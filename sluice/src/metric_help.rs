@@ -258,6 +258,11 @@ const HELP: &[(Kind, &str, &str)] = &[
     ),
     (
         Counter,
+        "sluice_store_replica_reads_total",
+        "Reads offered to a replica, by outcome; all but `read` went to the server itself",
+    ),
+    (
+        Counter,
         "sluice_store_retries_total",
         "Transactions tried again, by reason",
     ),

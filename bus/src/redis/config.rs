@@ -27,6 +27,8 @@ pub struct RedisConfig {
     pub mode: RedisMode,
     /// `redis://host:port` of the server, of the Sentinels, or of some of the
     /// cluster's nodes. A user or password in it counts too, but not for Sentinel.
+    /// `rediss://` encrypts and checks the certificate, by the system's CAs or
+    /// those of the file that the variable `SSL_CERT_FILE` names.
     pub urls: Vec<String>,
     /// The master's name at the Sentinels.
     pub sentinel_master: String,

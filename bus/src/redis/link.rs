@@ -25,7 +25,7 @@ use hashbrown::HashMap;
 use parking_lot::RwLock;
 use redis::{
     Client, Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue, IntoConnectionInfo, Pipeline,
-    RedisConnectionInfo, Script, ServerErrorKind, Value,
+    RedisConnectionInfo, Script, ServerErrorKind, TlsMode, Value,
     aio::PubSub,
     sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType},
 };
@@ -301,9 +301,7 @@ impl Cluster {
         let Some(seed) = self.seeds.first() else {
             return Err(unknown());
         };
-        let info = seed
-            .clone()
-            .set_addr(ConnectionAddr::Tcp(host.to_owned(), port));
+        let info = seed.clone().set_addr(beside(seed.addr(), host, port));
         let client = Client::open(info).map_err(|_| unknown())?;
         let node = Arc::new(Node::new(Arc::new(Source::Fixed(client)), config));
         let mut known = self.known.write();
@@ -396,8 +394,11 @@ fn servers(config: &RedisConfig) -> Result<Servers, redis::RedisError> {
         }
         RedisMode::Sentinel => {
             let urls = config.urls.iter().map(String::as_str).collect();
-            let node = SentinelNodeConnectionInfo::default()
+            let mut node = SentinelNodeConnectionInfo::default()
                 .set_redis_connection_info(credentials(RedisConnectionInfo::default(), config));
+            if config.urls.iter().any(|url| url.starts_with("rediss://")) {
+                node = node.set_tls_mode(TlsMode::Secure);
+            }
             let name = config.sentinel_master.clone();
             let kind = SentinelServerType::Master;
             Source::Sentinel(Mutex::new(SentinelClient::build::<&str>(
@@ -410,6 +411,24 @@ fn servers(config: &RedisConfig) -> Result<Servers, redis::RedisError> {
     };
     let node = Node::new(Arc::new(source), config);
     Ok(Servers::One(Arc::new(node)))
+}
+
+/// Another address, spoken to in the same way.
+fn beside(seed: &ConnectionAddr, host: &str, port: u16) -> ConnectionAddr {
+    let host = host.to_owned();
+    match seed {
+        ConnectionAddr::TcpTls {
+            insecure,
+            tls_params,
+            ..
+        } => ConnectionAddr::TcpTls {
+            host,
+            port,
+            insecure: *insecure,
+            tls_params: tls_params.clone(),
+        },
+        _ => ConnectionAddr::Tcp(host, port),
+    }
 }
 
 fn info(url: &str, config: &RedisConfig) -> Result<ConnectionInfo, redis::RedisError> {

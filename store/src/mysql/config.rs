@@ -41,6 +41,8 @@ pub struct MysqlConfig {
 #[serde(deny_unknown_fields)]
 pub struct MysqlServer {
     /// `mysql://user:password@host:port/database`; the database must be there.
+    /// With `?ssl-mode=VERIFY_IDENTITY` (and `&ssl-ca=/path/ca.pem` for a CA of
+    /// one's own) the connection is encrypted and the server is who it says.
     pub url: String,
     /// Such as `0-31` or `0-15,32,40-63`.
     pub shards: String,

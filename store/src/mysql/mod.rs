@@ -8,7 +8,7 @@
 //! `migrations/mysql/`.
 //!
 //! The SQL is that of MariaDB 10.11 and MySQL 8: no RETURNING, and `VALUES()`
-//! in upserts. Connections aren't encrypted: keep the servers in a private network.
+//! in upserts. Connections are encrypted when their URL says so (`ssl-mode=…`).
 
 mod ageing;
 mod commit;

@@ -253,10 +253,15 @@ async fn bound_idle_transactions(connection: &mut MySqlConnection) -> Result<(),
 }
 
 fn pool(config: &MysqlConfig, connections_max: u32, url: &str) -> Result<MySqlPool, StoreError> {
-    let options = MySqlConnectOptions::from_str(url)
+    let mut options = MySqlConnectOptions::from_str(url)
         .map_err(|error| StoreError::BadConfig(format!("mysql url: {error}")))?
-        .ssl_mode(MySqlSslMode::Disabled)
         .statement_cache_capacity(STATEMENTS_KEPT);
+    // Encrypted only when told: a server's certificate that nobody checks would
+    // cost time and protect from nothing.
+    let parameters = url.split_once('?').map_or("", |(_, parameters)| parameters);
+    if !parameters.contains("ssl-mode=") {
+        options = options.ssl_mode(MySqlSslMode::Disabled);
+    }
     let pool = MySqlPoolOptions::new()
         .max_connections(connections_max.max(1))
         .acquire_timeout(Duration::from_millis(config.acquire_timeout_ms))

@@ -5,6 +5,7 @@
 
 mod crash;
 mod folder;
+mod full_disk;
 mod group;
 mod kit;
 mod message;
@@ -18,4 +19,5 @@ mod retries;
 mod servers;
 mod session;
 mod suite;
+mod tls;
 mod user;

@@ -11,6 +11,7 @@ mod directory;
 mod directory_faults;
 mod stream_faults;
 mod streams;
+mod tls;
 
 /// A corner of the one server that tests share; it ends with this process.
 pub(crate) async fn on_one_server() -> RedisConfig {
