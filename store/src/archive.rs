@@ -3,7 +3,7 @@
 //! An archive is gzip of JSON lines, so that `zcat` and any language can read it:
 //!
 //! ```text
-//! {"sluice_archive":1,"month":"2026-08","databases":["db-0:3306/sluice"]}
+//! {"sluice-archive":1,"month":"2026-08","databases":["db-0:3306/sluice"]}
 //! {"database":0,"conversation":"…","seq":1,"server_time_ms":…,"message_id":"…","sender":"ann",
 //!  "client_msg_id":"0190…","kind":0,"content_type":1,"recalled":false,"counting":1,
 //!  "counting_first":1,"body":"<base64>"}
@@ -79,7 +79,8 @@ pub(crate) struct ArchivedRow {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Head {
-    sluice_archive: u32,
+    #[serde(rename = "sluice-archive")]
+    version: u32,
     month: String,
     databases: Vec<String>,
 }
@@ -225,7 +226,7 @@ impl ArchiveWriter {
             all: Fingerprint::default(),
         };
         let head = Head {
-            sluice_archive: VERSION,
+            version: VERSION,
             month,
             databases,
         };
@@ -290,7 +291,7 @@ impl ArchiveReader {
             path: path.to_owned(),
             lines: BufReader::new(MultiGzDecoder::new(BufReader::new(file))),
             head: Head {
-                sluice_archive: VERSION,
+                version: VERSION,
                 month: String::new(),
                 databases: Vec::new(),
             },
@@ -301,7 +302,7 @@ impl ArchiveReader {
         reader.all.add_line(&line);
         reader.head = serde_json::from_slice(&line)
             .map_err(|error| damaged(path, &format!("is no archive: {error}")))?;
-        match reader.head.sluice_archive {
+        match reader.head.version {
             VERSION => Ok(reader),
             other => Err(damaged(path, &format!("is an archive of version {other}"))),
         }
