@@ -1,7 +1,7 @@
 //! `sluice dead-letters`: what no consumer could deal with, listed, put back or
 //! removed.
 //!
-//! Reads in pages of [`PAGE_ENTRIES`], so that neither Redis nor this process
+//! Reads in pages of `PAGE_ENTRIES`, so that neither Redis nor this process
 //! ever holds more than a few MiB of bodies at once.
 
 use std::{io::Write, process::ExitCode};

@@ -1,5 +1,7 @@
 //! Where the servers are and which shards they hold.
 
+use std::fmt;
+
 use serde::Deserialize;
 
 use crate::StoreError;
@@ -37,7 +39,7 @@ pub struct MysqlConfig {
 }
 
 /// A server and its shards.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MysqlServer {
     /// `mysql://user:password@host:port/database`; the database must be there.
@@ -117,6 +119,18 @@ impl MysqlConfig {
     }
 }
 
+// === impl MysqlServer ===
+
+/// Without the URLs: they hold passwords.
+impl fmt::Debug for MysqlServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MysqlServer")
+            .field("shards", &self.shards)
+            .field("replicas", &self.replicas.len())
+            .finish_non_exhaustive()
+    }
+}
+
 fn parse_range(range: &str) -> Option<(u16, u16)> {
     let (from, to) = range.split_once('-').unwrap_or((range, range));
     let (from, to) = (from.trim().parse().ok()?, to.trim().parse().ok()?);
@@ -126,6 +140,13 @@ fn parse_range(range: &str) -> Option<(u16, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let mut config = MysqlConfig::single("mysql://sluice:hush@db/sluice");
+        config.servers[0].replicas = vec!["mysql://sluice:hush@replica/sluice".into()];
+        assert!(!format!("{config:?}").contains("hush"));
+    }
 
     fn config(shards: u16, ranges: &[&str]) -> MysqlConfig {
         MysqlConfig {
