@@ -2,12 +2,12 @@
 
 use hashbrown::HashMap;
 use sluice_protocol::{
-    ClientMsgId, ConversationId,
+    ConversationId,
     packet::{self, ErrorCode, Packet, packet::Body},
 };
 
 use super::{Output, Session, client_msg_id, refusal};
-use crate::{CallError, Content, SendReceipt};
+use crate::{CallError, SendReceipt};
 
 /// A pull or a look at the heads that isn't answered within this span is done again.
 const PULL_TIMEOUT_MS: u64 = 10_000;
@@ -142,20 +142,16 @@ impl Session {
         }
     }
 
+    /// The recall is done; its entry comes like any other.
     pub(super) fn handle_recall_ack(&mut self, now_ms: u64, id: u64, ack: packet::SendAck) {
         let is_recall = |question: &Question| matches!(question, Question::Application(body) if matches!(**body, Body::Recall(_)));
-        let Some(Question::Application(body)) = self.calls.take_if(id, is_recall) else {
+        if self.calls.take_if(id, is_recall).is_none() {
             return;
-        };
-        if let (Body::Recall(recall), Some(receipt), Ok(client_msg_id)) = (
-            *body,
-            SendReceipt::parse(&ack),
-            ClientMsgId::parse(&ack.client_msg_id),
-        ) {
-            let content = Content::Recall {
-                seq: sluice_protocol::Seq(recall.seq),
-            };
-            self.place_own(now_ms, &receipt, client_msg_id, content);
+        }
+        // Who sent the entry at this place it doesn't say: of a message that was
+        // recalled before, it is that recall, by whomever.
+        if let Some(receipt) = SendReceipt::parse(&ack) {
+            self.pull_up_to(now_ms, &receipt);
         }
         self.outputs
             .push_back(Output::Answered(id, Ok(Body::SendAck(ack))));

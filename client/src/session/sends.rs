@@ -6,12 +6,7 @@ use sluice_protocol::{
     packet::{self, ContentType, ErrorCode, Packet, packet::Body},
 };
 
-use super::{
-    Output, Session,
-    outbox::Unacked,
-    refusal,
-    timeline::{Held, TimelineKey},
-};
+use super::{Output, Session, outbox::Unacked, refusal, timeline::Held};
 use crate::{
     Content, Entry, Event, SendError, SendReceipt,
     state::{Change, SavedSend},
@@ -88,18 +83,14 @@ impl Session {
     }
 
     /// One's own entry takes its place in the timeline.
-    pub(super) fn place_own(
+    fn place_own(
         &mut self,
         now_ms: u64,
         receipt: &SendReceipt,
         client_msg_id: ClientMsgId,
         content: Content,
     ) {
-        let key = TimelineKey::of(&receipt.conversation);
-        let place = match key {
-            TimelineKey::Inbox => receipt.user_seq.0,
-            TimelineKey::Group(_) => receipt.seq.0,
-        };
+        let (key, place) = receipt.place();
         let entry = Entry {
             conversation: receipt.conversation.clone(),
             seq: receipt.seq,

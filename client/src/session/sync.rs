@@ -259,6 +259,21 @@ impl Session {
         }
     }
 
+    /// The log reaches up to this entry, which may not be pushed to this
+    /// connection: unless it is here, it is pulled at once.
+    pub(super) fn pull_up_to(&mut self, now_ms: u64, receipt: &SendReceipt) {
+        let (key, place) = receipt.place();
+        // A group that isn't followed yet is found by the next look at the heads.
+        let Some(timeline) = self.sync.timeline(&key) else {
+            return;
+        };
+        timeline.raise_head(place);
+        timeline.pull_at(now_ms);
+        let due = timeline.due_ms();
+        self.sync.expect(due);
+        self.start_due_pulls(now_ms);
+    }
+
     pub(super) fn start_due_pulls(&mut self, now_ms: u64) {
         if self.sync.hole_due_ms.is_none_or(|due| due > now_ms) || self.acks.is_full() {
             return;
@@ -421,6 +436,16 @@ impl Session {
 // === impl SendReceipt ===
 
 impl SendReceipt {
+    /// Which place in which timeline the entry has.
+    pub(super) fn place(&self) -> (TimelineKey, u64) {
+        let key = TimelineKey::of(&self.conversation);
+        let place = match key {
+            TimelineKey::Inbox => self.user_seq.0,
+            TimelineKey::Group(_) => self.seq.0,
+        };
+        (key, place)
+    }
+
     fn of(entry: &Entry) -> Self {
         Self {
             message_id: entry.message_id,

@@ -26,6 +26,8 @@ pub(crate) struct ModelServer {
     /// Members of a group with the first seq that each may see.
     pub(crate) members: HashMap<String, BTreeMap<String, u64>>,
     dedup: HashMap<(String, String, Bytes), packet::SendAck>,
+    /// The first recall of each message, by conversation and seq.
+    recalls: HashMap<(String, u64), packet::SendAck>,
     pub(crate) conns: BTreeMap<Conn, Session>,
     /// What goes out, in order.
     pub(crate) out: VecDeque<(Conn, Packet)>,
@@ -172,6 +174,7 @@ impl ModelServer {
         match body {
             Body::Send(send) => self.send(conn, id, &user, send),
             Body::Recall(recall) => {
+                let recalled = (recall.conversation_id.clone(), recall.seq);
                 let conversation = ConversationId::parse(&recall.conversation_id).unwrap();
                 let content =
                     packet::entry::Content::Recall(packet::RecallEntry { seq: recall.seq });
@@ -180,11 +183,18 @@ impl ModelServer {
                     user.clone(),
                     recall.client_msg_id.clone(),
                 );
-                let ack = match self.dedup.get(&key) {
-                    Some(ack) => ack.clone(),
+                let done = self.dedup.get(&key).or(self.recalls.get(&recalled));
+                let ack = match done {
+                    // Whoever was first, and the asker's own id.
+                    Some(ack) => packet::SendAck {
+                        client_msg_id: recall.client_msg_id,
+                        ..ack.clone()
+                    },
                     None => {
                         let id = recall.client_msg_id;
-                        self.append(&conversation, &user, id, content, Some(conn))
+                        let ack = self.append(&conversation, &user, id, content, Some(conn));
+                        self.recalls.insert(recalled, ack.clone());
+                        ack
                     }
                 };
                 self.answer(conn, id, Body::SendAck(ack));

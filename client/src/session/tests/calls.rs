@@ -19,3 +19,46 @@ fn a_question_is_asked_again_after_a_reconnect_unless_it_may_harm() {
     assert!(matches!(answers[1], Ok(Body::ConversationList(_))));
     assert_eq!(answers.len(), 2);
 }
+
+/// Of two recallers one makes the entry and the other gets its place: both must
+/// tell it as the log has it, whether it is pushed to them or not.
+#[test]
+fn two_recallers_tell_one_entry() {
+    for push_lost in [0, 500, 1000] {
+        for seed in 0..8 {
+            let users = [("alice", "phone"), ("bob", "phone")];
+            let mut world = World::new(&users, SessionConfig::default(), seed);
+            let group = world.server.create_group(3, &["alice", "bob"]);
+            world.run_for(1_000);
+            world.send(1, &group, "oops".to_owned());
+            world.run_for(1_000);
+            let told = |world: &World| [0, 1].map(|at| world.devices[at].entries.len());
+            assert_eq!(told(&world), [2, 2]);
+
+            world.faults.push_lost = push_lost;
+            for at in 0..2 {
+                let recall = Body::Recall(packet::Recall {
+                    conversation_id: group.to_string(),
+                    seq: 2,
+                    ..packet::Recall::default()
+                });
+                let now_ms = world.now_ms;
+                let session = &mut world.devices[at].session;
+                session.ask(now_ms, recall, 30_000).unwrap();
+                world.turn(at);
+            }
+            // Nobody waits for a look at the heads.
+            world.run_for(1_000);
+            assert_eq!(told(&world), [3, 3]);
+            for device in &world.devices {
+                let [Ok(Body::SendAck(ack))] = device.answers.as_slice() else {
+                    panic!("{:?}", device.answers);
+                };
+                assert_eq!(ack.seq, 3);
+            }
+            let [alices, bobs] = [0, 1].map(|at| world.devices[at].entries.last().unwrap());
+            assert_eq!(alices, bobs);
+            world.check();
+        }
+    }
+}
