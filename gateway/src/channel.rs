@@ -41,6 +41,9 @@ pub(crate) struct Identity {
     pub(crate) user: UserId,
     pub(crate) device: DeviceId,
     pub(crate) platform: i32,
+    /// Until when a refresh counts as under way; 0: none is. Whole seconds of the
+    /// loop's clock, for which there is room beside the platform.
+    refresh_until_s: u32,
     /// `Packet.id` of the Connect.
     pub(crate) connect_id: u64,
     /// Of the token it came with; when resuming, known once the session is open.
@@ -107,6 +110,50 @@ pub(crate) struct Flags {
     pub(crate) shut: bool,
     /// To be taken out of the slab.
     pub(crate) gone: bool,
+}
+
+/// An answer that was lost must not shut a session out from refreshing for ever.
+const REFRESH_WAIT_MS: u64 = 10_000;
+
+// === impl Identity ===
+
+impl Identity {
+    /// Of a login that is not open yet.
+    pub(crate) fn new(
+        user: UserId,
+        device: DeviceId,
+        platform: i32,
+        connect_id: u64,
+        token_epoch: Option<u64>,
+        expires_unix_ms: u64,
+    ) -> Self {
+        Self {
+            user,
+            device,
+            platform,
+            refresh_until_s: 0,
+            connect_id,
+            token_epoch,
+            login: 0,
+            expires_unix_ms,
+        }
+    }
+
+    /// True while the answer to a refresh is waited for.
+    pub(crate) fn is_refreshing(&self, now_ms: u64) -> bool {
+        u64::from(self.refresh_until_s) * 1000 > now_ms
+    }
+
+    /// A refresh was handed up.
+    pub(crate) fn refresh_began(&mut self, now_ms: u64) {
+        let until_s = now_ms.saturating_add(REFRESH_WAIT_MS).div_ceil(1000);
+        self.refresh_until_s = u32::try_from(until_s).unwrap_or(u32::MAX);
+    }
+
+    /// It was answered, one way or the other.
+    pub(crate) fn refresh_ended(&mut self) {
+        self.refresh_until_s = 0;
+    }
 }
 
 // === impl Channel ===
@@ -383,5 +430,23 @@ impl Channel {
             self.flags.gone = true;
             self.mark_dirty(bench);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refresh_is_under_way_until_its_answer_or_for_ten_seconds() {
+        let (user, device) = (UserId::parse("alice"), DeviceId::parse("phone"));
+        let mut identity = Identity::new(user.unwrap(), device.unwrap(), 0, 1, None, 0);
+        assert!(!identity.is_refreshing(0));
+        identity.refresh_began(1_234);
+        assert!(identity.is_refreshing(11_233));
+        assert!(!identity.is_refreshing(12_234));
+        identity.refresh_began(20_000);
+        identity.refresh_ended();
+        assert!(!identity.is_refreshing(20_000));
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     channel::Channel,
     context::ChannelContext,
     farewell::Farewell,
+    handlers::Admission,
     pipeline::{Flow, Pipeline},
     workbench::Workbench,
 };
@@ -154,12 +155,25 @@ fn handle_frame(
             channel.send_raw(bench, |out| out.extend_from_slice(&answer));
         }
         Frame::Ping(payload) => {
-            channel.send_raw(bench, |out| websocket::append_pong(payload, out));
+            if admit_control_frame(channel, bench) {
+                channel.send_raw(bench, |out| websocket::append_pong(payload, out));
+            }
         }
-        Frame::Pong => {}
+        Frame::Pong => {
+            admit_control_frame(channel, bench);
+        }
         // The close frame is answered as part of the farewell.
         Frame::Close(_) => channel.close(bench, Farewell::silent()),
     }
+}
+
+/// Control frames cost what packets cost, before login too: they are as much work.
+fn admit_control_frame(channel: &mut Channel, bench: &mut Workbench) -> bool {
+    let admission = channel.admit(bench, 1);
+    if admission == Admission::Exhausted {
+        channel.close(bench, CloseReason::RateLimited.into());
+    }
+    admission == Admission::Taken
 }
 
 fn handle_packet(

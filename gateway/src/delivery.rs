@@ -80,6 +80,9 @@ impl Channel {
             CommandBody::Response(response) => self.respond(bench, *response),
             CommandBody::SessionOpened(opened) => self.session_prolonged(bench, opened.as_ref()),
             CommandBody::SessionRefused(refused) => {
+                if let Some(identity) = &mut self.identity {
+                    identity.refresh_ended();
+                }
                 let id = refused.request_id;
                 let refusal = refusal_of(*refused);
                 self.refuse(bench, id, &refusal, bytes::Bytes::new());
@@ -190,9 +193,10 @@ impl Channel {
     }
 
     fn session_prolonged(&mut self, bench: &mut Workbench, opened: &SessionOpened) {
-        // Answers of two refreshes may cross.
+        // Answers of two refreshes may cross, when the first was given up.
         let mut ends_ms = opened.session_expires_ms;
         if let Some(identity) = &mut self.identity {
+            identity.refresh_ended();
             ends_ms = ends_ms.max(identity.expires_unix_ms);
             identity.expires_unix_ms = ends_ms;
         }

@@ -14,7 +14,7 @@ pub(crate) use auth::Auth;
 pub(crate) use dispatch::Dispatch;
 pub(crate) use heartbeat::Heartbeat;
 pub(crate) use push_acks::PushAcks;
-pub(crate) use rate_limit::RateLimit;
+pub(crate) use rate_limit::{Admission, RateLimit};
 pub(crate) use replay::Replay;
 pub(crate) use requests::Requests;
 pub(crate) use session::Session;

@@ -108,13 +108,13 @@ fn identify(context: &ChannelContext<'_>, id: u64, connect: &Connect) -> Result<
         // Only the service can tell a resume token; it names the expiry too.
         (UserId::parse(&connect.user_id)?, None, 0)
     };
-    Ok(Identity {
+    let platform = connect.platform;
+    Ok(Identity::new(
         user,
         device,
-        platform: connect.platform,
-        connect_id: id,
+        platform,
+        id,
         token_epoch,
-        login: 0,
         expires_unix_ms,
-    })
+    ))
 }

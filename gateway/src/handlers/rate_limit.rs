@@ -5,6 +5,9 @@
 //! is work for the services. It is admitted like any packet, and what it costs
 //! beyond the limit is a debt: the limit holds in the long run, and nobody is
 //! refused for the size of one packet.
+//!
+//! Control frames of WebSocket never become packets; the connection has them
+//! admitted by the same meter.
 
 use bytes::Bytes;
 use sluice_protocol::{
@@ -14,32 +17,57 @@ use sluice_protocol::{
 };
 
 use crate::{
+    channel::Channel,
     context::ChannelContext,
     pipeline::{Flow, Handler},
+    workbench::Workbench,
 };
 
 /// A meter a channel ([`crate::rate::RateMeter`]).
 #[derive(Debug)]
 pub(crate) struct RateLimit;
 
+/// What the limit says to a packet or a control frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admission {
+    Taken,
+    Refused,
+    /// Refused once too often: the channel is to be closed.
+    Exhausted,
+}
+
 // === impl RateLimit ===
 
 impl Handler for RateLimit {
     fn inbound(&self, context: &mut ChannelContext<'_>, packet: Packet) -> Flow {
-        let (rate, now_ms) = (context.bench.shared.packet_rate, context.now().mono_ms);
-        let channel = &mut *context.channel;
-        if channel.rate.take(rate, now_ms).is_ok() {
-            channel.rate.charge(rate, cost(&packet) - 1, now_ms);
+        match context.channel.admit(context.bench, cost(&packet)) {
+            Admission::Taken => Flow::Next(packet),
+            Admission::Refused => {
+                refuse(context, packet);
+                Flow::Done
+            }
+            Admission::Exhausted => Flow::Close(CloseReason::RateLimited.into()),
+        }
+    }
+}
+
+// === impl Channel ===
+
+impl Channel {
+    /// Takes `units`, at least one of which must be there.
+    pub(crate) fn admit(&mut self, bench: &Workbench, units: u64) -> Admission {
+        let (rate, now_ms) = (bench.shared.packet_rate, bench.now.mono_ms);
+        if self.rate.take(rate, now_ms).is_ok() {
+            self.rate.charge(rate, units.saturating_sub(1), now_ms);
             // Not forgiven all at once: even a flood has packets taken now and then.
-            channel.strikes = channel.strikes.saturating_sub(1);
-            return Flow::Next(packet);
+            self.strikes = self.strikes.saturating_sub(1);
+            return Admission::Taken;
         }
-        channel.strikes += 1;
-        if channel.strikes > context.bench.shared.config.limits.packets_burst {
-            return Flow::Close(CloseReason::RateLimited.into());
+        self.strikes += 1;
+        if self.strikes > bench.shared.config.limits.packets_burst {
+            return Admission::Exhausted;
         }
-        refuse(context, packet);
-        Flow::Done
+        Admission::Refused
     }
 }
 

@@ -57,7 +57,15 @@ fn open(context: &mut ChannelContext<'_>, id: u64, connect: Connect) -> Flow {
     Flow::Done
 }
 
+/// One at a time: each is a signature to verify here and a write in the stream
+/// that other users' logins wait in.
 fn prolong(context: &mut ChannelContext<'_>, id: u64, refresh: &RefreshToken) -> Flow {
+    let mono_ms = context.now().mono_ms;
+    let session = context.channel.identity.as_ref();
+    if session.is_some_and(|session| session.is_refreshing(mono_ms)) {
+        context.busy(id, Bytes::new());
+        return Flow::Done;
+    }
     let now_ms = context.now().unix_ms;
     let verified = context.bench.shared.verifier.verify(&refresh.token, now_ms);
     let token = match verified {
@@ -85,6 +93,8 @@ fn prolong(context: &mut ChannelContext<'_>, id: u64, refresh: &RefreshToken) ->
     });
     if !hand_up(context, id, body) {
         context.busy(id, Bytes::new());
+    } else if let Some(session) = &mut context.channel.identity {
+        session.refresh_began(mono_ms);
     }
     Flow::Done
 }

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use serde_json::json;
-use sluice_protocol::packet::{
-    CloseReason, Connect, Disconnect, ErrorCode, Kick, Ping, RefreshToken, packet::Body,
+use sluice_protocol::{
+    ConnectionId,
+    envelope::{SessionRefused, delivery},
+    packet::{CloseReason, Connect, Disconnect, ErrorCode, Kick, Ping, RefreshToken, packet::Body},
 };
 
 use crate::{
@@ -219,6 +221,42 @@ async fn a_session_ends_with_its_token_unless_refreshed() {
     client.expect_error(ErrorCode::BadToken).await;
     client.send(6, Body::Ping(Ping {})).await;
     assert!(matches!(client.answer(6).await, Body::Pong(_)));
+}
+
+#[tokio::test]
+async fn one_refresh_is_under_way_at_a_time() {
+    let rig = Rig::start().await;
+    let mut client = rig.connect().await;
+    let connection = client.login("alice", "phone").await.connection_id;
+    let connection = ConnectionId::parse(&connection).unwrap();
+    let refresh = |token| Body::RefreshToken(RefreshToken { token });
+    rig.services.hold_sessions(true);
+    client.send(4, refresh(token("alice"))).await;
+    // Busy comes before any look at the token.
+    client.send(5, refresh("no token".into())).await;
+    assert!(matches!(client.answer(5).await, Body::Busy(_)));
+    rig.services.hold_sessions(false);
+    assert!(matches!(client.answer(4).await, Body::TokenRefreshed(_)));
+    // What never went up is not under way.
+    for id in 6..9 {
+        client.send(id, refresh("no token".into())).await;
+        client.expect_error(ErrorCode::BadToken).await;
+    }
+    rig.services.hold_sessions(true);
+    client.send(9, refresh(token("alice"))).await;
+    client.send(10, refresh(token("alice"))).await;
+    assert!(matches!(client.answer(10).await, Body::Busy(_)));
+    // A refusal is an answer, too.
+    let refused = delivery::Body::SessionRefused(SessionRefused {
+        request_id: 9,
+        code: ErrorCode::Internal.into(),
+        reason: String::new(),
+    });
+    rig.services.deliver(connection, "alice", refused).await;
+    assert!(matches!(client.answer(9).await, Body::Error(_)));
+    client.send(11, refresh("no token".into())).await;
+    client.expect_error(ErrorCode::BadToken).await;
+    rig.services.hold_sessions(false);
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! The same over WebSocket, by a client that is not ours (tungstenite).
 
+use std::time::Duration;
+
 use futures_util::{SinkExt, StreamExt};
 use sluice_protocol::packet::{CloseReason, Kick, Ping, packet::Body};
 use tokio::{
@@ -10,7 +12,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
     client::{Client, text},
-    rig::Rig,
+    rig::{Rig, config},
 };
 
 async fn login(rig: &Rig, user: &str) -> Client {
@@ -59,6 +61,62 @@ async fn control_frames_are_answered() {
     let close = socket.next().await;
     assert!(matches!(close, Some(Ok(Message::Close(_)))), "{close:?}");
     assert!(socket.next().await.is_none());
+}
+
+#[tokio::test]
+async fn control_frames_are_counted_like_packets() {
+    let mut config = config();
+    config.limits.packets_per_s = 20;
+    config.limits.packets_burst = 20;
+    let rig = Rig::start_with(config).await;
+    // A stranger is held to it, too.
+    let mut pinging = Client::connect_ws(rig.ws).await;
+    let mut ponging = login(&rig, "alice").await;
+    for (client, frame) in [
+        (&mut pinging, Message::Ping("x".into())),
+        (&mut ponging, Message::Pong("x".into())),
+    ] {
+        let Client::Ws(socket) = client else {
+            panic!("not a WebSocket");
+        };
+        for _ in 0..300 {
+            // It may be closed already.
+            let _ = socket.send(frame.clone()).await;
+        }
+        let mut pongs = 0;
+        let close = loop {
+            match socket.next().await {
+                Some(Ok(Message::Pong(_))) => pongs += 1,
+                Some(Ok(Message::Close(Some(close)))) => break close,
+                Some(Ok(_)) => {}
+                other => panic!("no close frame but {other:?}"),
+            }
+        };
+        assert_eq!(u16::from(close.code), 4023);
+        assert!(pongs < 60, "{pongs} pongs");
+    }
+}
+
+#[tokio::test]
+async fn who_pings_at_a_sane_rate_is_never_closed() {
+    let mut config = config();
+    config.limits.packets_per_s = 50;
+    config.limits.packets_burst = 5;
+    let rig = Rig::start_with(config).await;
+    let mut alice = login(&rig, "alice").await;
+    let Client::Ws(socket) = &mut alice else {
+        panic!("not a WebSocket");
+    };
+    for n in 0..50 {
+        let ping = format!("{n}");
+        socket
+            .send(Message::Ping(ping.clone().into()))
+            .await
+            .unwrap();
+        let pong = socket.next().await.unwrap().unwrap();
+        assert_eq!(pong, Message::Pong(ping.into()));
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
 }
 
 #[tokio::test]
