@@ -17,8 +17,11 @@ pub struct Config {
     pub owner_ttl_ms: u64,
     /// Entries that a consumer of logins, reads or acks takes at once.
     pub shared_batch_max_entries: usize,
-    /// Pulls of one user that a consumer works on at once; more get `Busy`.
+    /// Pulls of one user that are worked on in a consumer's batch; more get `Busy`.
     pub pulls_per_user_max: usize,
+    /// Pages of one user's conversation list read at once, for HTTP and pulls
+    /// together; more get `Busy` or 429.
+    pub lists_per_user_max: usize,
     /// Whether this process keeps what it has read of groups, users and logs. Off,
     /// every question goes to the store: slower, with the same answers.
     pub caches: bool,
@@ -121,6 +124,7 @@ impl Config {
             ),
             ("login_table_max_users", self.login_table_max_users),
             ("pulls_per_user_max", self.pulls_per_user_max),
+            ("lists_per_user_max", self.lists_per_user_max),
             ("http_reads_per_user_max", self.http_reads_per_user_max),
             ("http_reads_max", self.http_reads_max),
             ("http_changes_per_user_max", self.http_changes_per_user_max),
@@ -154,6 +158,7 @@ impl Default for Config {
             owner_ttl_ms: 5000,
             shared_batch_max_entries: 128,
             pulls_per_user_max: 16,
+            lists_per_user_max: 2,
             caches: true,
             recent_cached_max_bytes: 16 << 20,
             groups_cached_max: 1024,

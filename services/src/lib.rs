@@ -23,6 +23,7 @@ mod peers;
 mod query;
 mod receipts;
 mod recent;
+mod seats;
 mod services;
 mod session;
 mod snowflake;

@@ -6,7 +6,9 @@ use sluice_bus::{Bus, Directory, NodeName};
 use sluice_protocol::{Incarnation, WorkerId};
 use sluice_store::Store;
 
-use crate::{Config, Snowflake, downlink::Downlink, recent::RecentLogs, standing::Standings};
+use crate::{
+    Config, Snowflake, downlink::Downlink, recent::RecentLogs, seats::Seats, standing::Standings,
+};
 
 /// Ports, settings and shared state; held in an `Arc` by every task.
 pub(crate) struct Node {
@@ -20,6 +22,9 @@ pub(crate) struct Node {
     pub(crate) snowflake: Snowflake,
     pub(crate) standings: Standings,
     pub(crate) recent: RecentLogs,
+    /// Conversation lists under way, whichever way they were asked for: a page of
+    /// one costs as much as its user has conversations.
+    pub(crate) lists: Arc<Seats>,
     /// Partitions of the conversation space.
     pub(crate) partitions: u16,
     pub(crate) worker: WorkerId,

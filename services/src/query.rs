@@ -1,7 +1,9 @@
 //! Pulls: inbox, one conversation, heads and the conversation list. Answered
 //! from the store, side by side, within the page bounds of the protocol. Of one
-//! user only so many are worked on at once, and the others put off: however fast
-//! somebody asks, who stands behind in the same stream waits for few of theirs.
+//! user only so many of a batch are worked on, and the others put off at once:
+//! who stands behind them in the same stream waits, batch for batch, for few of
+//! theirs. How many of a connection can stand there the gateway bounds. Of lists,
+//! the dearest, only a few of a user are read at once in the whole process.
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
@@ -21,6 +23,7 @@ use crate::{
     error::WorkError,
     node::Node,
     origin::{Origin, Unreadable, Uplink, decode_packet},
+    seats::{NoSeat, Seat},
     wire,
 };
 
@@ -58,12 +61,14 @@ impl Work for Queries {
         let answers = asked.iter().map(|(origin, body)| {
             let turn = turns.entry(&origin.user).or_insert(0);
             *turn += 1;
-            let in_turn = *turn <= node.config.pulls_per_user_max;
+            // Before any is answered: whoever comes first in the batch has the seats.
+            let turn = match *turn <= node.config.pulls_per_user_max {
+                true => seat(node, &origin.user, body),
+                false => Err(NoPage::TooMany),
+            };
             async move {
-                match in_turn {
-                    true => answer(node, &origin.user, body).await,
-                    false => Err(NoPage::TooMany),
-                }
+                let _seat = turn?;
+                answer(node, &origin.user, body).await
             }
         });
         let answers = join_all(answers).await;
@@ -97,6 +102,14 @@ fn parse(entry: BusEntry) -> Result<(Origin, Body), Unreadable> {
     match uplink.body {
         envelope::up::Body::Packet(bytes) => Ok((origin, decode_packet(bytes)?)),
         _ => Err(Unreadable("an entry of another service".into())),
+    }
+}
+
+/// Lists have few of them; other pulls need none.
+fn seat(node: &Node, user: &UserId, question: &Body) -> Result<Option<Seat>, NoPage> {
+    match question {
+        Body::ListConversations(_) => Ok(Some(node.lists.take(user)?)),
+        _ => Ok(None),
     }
 }
 
@@ -205,6 +218,12 @@ impl NoPage {
 impl From<Refusal> for NoPage {
     fn from(refusal: Refusal) -> Self {
         NoPage::Refused(refusal)
+    }
+}
+
+impl From<NoSeat> for NoPage {
+    fn from(_: NoSeat) -> Self {
+        NoPage::TooMany
     }
 }
 

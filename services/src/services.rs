@@ -27,6 +27,7 @@ use crate::{
     query::Queries,
     receipts::Receipts,
     recent::RecentLogs,
+    seats::Seats,
     session::Sessions,
     standing::Standings,
 };
@@ -112,6 +113,7 @@ impl Services {
             } else {
                 0
             }),
+            lists: Seats::new(config.lists_per_user_max, lists_max(&config)),
             owners_store: parts.store.for_owners(),
             store: parts.store,
             bus: parts.bus,
@@ -192,6 +194,14 @@ impl Named {
             task: tokio::spawn(task),
         }
     }
+}
+
+/// Lists that can be under way: in each of the streams' batches, and of HTTP.
+fn lists_max(config: &Config) -> usize {
+    config
+        .shared_batch_max_entries
+        .saturating_mul(SHARED_PARTITIONS.into())
+        .saturating_add(config.http_reads_max)
 }
 
 fn consumers<W: Work>(

@@ -182,7 +182,7 @@ pub trait Store: Send + Sync + 'static {
         conversations: &[ConversationId],
     ) -> Result<Vec<Option<Conversation>>, StoreError>;
 
-    // ---- Users --------------------------------------------------------------
+    // ---- Users: `users` and sessions never wait behind pulls ----------------
 
     /// Adds a user.
     ///

@@ -10,8 +10,8 @@ use axum::{
 use sluice_protocol::{UserId, packet::ErrorCode};
 use sluice_store::{User, UserStatus};
 
-use super::{Api, error::ApiError, seats::Seat};
-use crate::{TokenError, clock};
+use super::{Api, error::ApiError};
+use crate::{TokenError, clock, seats::Seat};
 
 /// The user whose valid, unrevoked token the call carries, with a seat among the
 /// calls under way. Reads and changes have seats apart.

@@ -135,6 +135,7 @@ async fn list(
         0 => LIST_MAX_ROWS,
         limit => limit.min(LIST_MAX_ROWS),
     };
+    let _seat = api.node.lists.take(&user.id)?;
     let rows = api
         .node
         .store

@@ -14,6 +14,8 @@ use sluice_protocol::{IdError, Refusal, packet::ErrorCode};
 use sluice_store::StoreError;
 use utoipa::ToSchema;
 
+use crate::seats::NoSeat;
+
 /// What goes wrong in a call.
 #[derive(Debug)]
 pub(crate) struct ApiError {
@@ -101,6 +103,19 @@ impl From<StoreError> for ApiError {
                 tracing::error!(%error, "a call failed");
                 Self::new(ErrorCode::Internal, "the server failed")
             }
+        }
+    }
+}
+
+impl From<NoSeat> for ApiError {
+    fn from(full: NoSeat) -> Self {
+        match full {
+            NoSeat::OfUser(calls) => Self::new(
+                ErrorCode::TooManyPending,
+                format!("{calls} calls of yours run already; wait for one of them"),
+            )
+            .retry_after(1),
+            NoSeat::OfAll => Self::unavailable("too many calls run, try again"),
         }
     }
 }

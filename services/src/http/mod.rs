@@ -12,7 +12,6 @@ mod json;
 mod login_limit;
 mod messages;
 mod passwords;
-mod seats;
 mod users;
 
 use std::sync::Arc;
@@ -32,8 +31,8 @@ use utoipa::{
 use utoipa_axum::router::OpenApiRouter;
 
 pub(crate) use self::calls::Calls;
-use self::{error::ApiError, login_limit::LoginLimit, passwords::Passwords, seats::Seats};
-use crate::{Roles, TokenSigner, downlink::Outbox, node::Node};
+use self::{error::ApiError, login_limit::LoginLimit, passwords::Passwords};
+use crate::{Roles, TokenSigner, downlink::Outbox, node::Node, seats::Seats};
 
 /// Bytes of one request's body: a message of 60 KiB in base64, and its frame.
 const BODY_MAX_BYTES: usize = 128 * 1024;

@@ -573,6 +573,32 @@ async fn reads_run_few_at_once_of_one_user_and_of_all() {
     world.stop().await;
 }
 
+#[tokio::test]
+async fn few_lists_of_a_user_are_read_at_once() {
+    let world = World::new().await;
+    let api = Api::of(&world);
+    let ann = api.user("ann").await;
+    let reads = world.config.http_reads_per_user_max;
+    // Fewer reads than a user may have; should they never meet, once more.
+    loop {
+        let calls = (0..reads).map(|_| api.call("GET", "/conversations", &ann, None));
+        let answers = futures_util::future::join_all(calls).await;
+        let (taken, put_off): (Vec<_>, Vec<_>) =
+            (answers.into_iter()).partition(|answer| answer.status == 200);
+        assert!(taken.len() >= world.config.lists_per_user_max);
+        let met = !put_off.is_empty();
+        for over in put_off {
+            assert!(over.retry_after);
+            over.refused(429, "too_many_pending");
+        }
+        if met {
+            break;
+        }
+    }
+    api.call("GET", "/conversations", &ann, None).await.is(200);
+    world.stop().await;
+}
+
 /// Path parameters are declared, each and no others; success and errors are listed.
 fn describes_itself(path: &str, operation: &Value) -> Result<(), String> {
     let named = path.split('{').skip(1);

@@ -54,3 +54,43 @@ async fn who_asks_too_fast_is_put_off_and_holds_nobody_up() {
     assert!(matches!(again, Body::InboxPage(_)), "{again:?}");
     world.stop().await;
 }
+
+#[tokio::test]
+async fn few_lists_of_a_user_are_read_at_once() {
+    let config = Config {
+        lists_per_user_max: 2,
+        ..config()
+    };
+    let bus = MemoryBus::new(MemoryBusConfig::default());
+    let mut world = World::idle(config, bus).await;
+    world.add_users(&["eager"]).await;
+    let eager = world.gateway.device("eager", "phone");
+    let list = || Body::ListConversations(packet::ListConversations::default());
+    let sync = Body::SyncInbox(packet::SyncInbox { after: 0, limit: 1 });
+    let mut asked = Vec::new();
+    for _ in 0..4 {
+        asked.push(world.gateway.packet(Stream::Query, &eager, list()).await);
+    }
+    let other = world.gateway.packet(Stream::Query, &eager, sync).await;
+    world.start().await;
+
+    for (place, id) in asked.into_iter().enumerate() {
+        let answer = world.gateway.answer(&eager, id).await;
+        match place < 2 {
+            true => assert!(matches!(answer, Body::ConversationList(_)), "{answer:?}"),
+            false => assert!(
+                matches!(&answer, Body::Busy(busy) if busy.retry_after_ms > 0),
+                "{answer:?}"
+            ),
+        }
+    }
+    // Cheaper pulls have no part in it.
+    let answer = world.gateway.answer(&eager, other).await;
+    assert!(matches!(answer, Body::InboxPage(_)), "{answer:?}");
+    // The seats were given back.
+    for _ in 0..3 {
+        let again = world.query(&eager, list()).await;
+        assert!(matches!(again, Body::ConversationList(_)), "{again:?}");
+    }
+    world.stop().await;
+}

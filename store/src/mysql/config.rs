@@ -20,6 +20,8 @@ pub struct MysqlConfig {
     pub servers: Vec<MysqlServer>,
     /// Connections to each server …
     pub connections_max: u32,
+    /// … those kept free for accounts: logins and the bearers of HTTP calls …
+    pub account_connections_max: u32,
     /// … and those kept free for the owners of partitions.
     pub owner_connections_max: u32,
     /// How long a request may wait for a connection.
@@ -62,6 +64,7 @@ impl Default for MysqlConfig {
             shards: 64,
             servers: Vec::new(),
             connections_max: 16,
+            account_connections_max: 8,
             owner_connections_max: 8,
             acquire_timeout_ms: 3_000,
             request_timeout_ms: 10_000,

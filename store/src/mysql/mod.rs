@@ -69,6 +69,9 @@ const TURNS: usize = 64;
 pub struct MysqlStore {
     /// By this handle's connections.
     servers: Arc<Servers>,
+    /// By those reserved for accounts, whatever is asked beside: of an owner's
+    /// handle, the owners'.
+    account_servers: Arc<Servers>,
     /// By those reserved for owners.
     owner_servers: Arc<Servers>,
     shared: Arc<Shared>,
@@ -99,6 +102,7 @@ impl MysqlStore {
     pub async fn connect(config: &MysqlConfig) -> Result<Self, StoreError> {
         // Owners read what they write next to: always the primaries.
         let servers = Servers::new(config, config.connections_max)?.with_replicas(config)?;
+        let account_servers = Servers::new(config, config.account_connections_max)?;
         let owner_servers = Servers::new(config, config.owner_connections_max)?;
         schema::migrate(&servers, config.shards).await?;
         let shared = Shared {
@@ -111,6 +115,7 @@ impl MysqlStore {
         };
         Ok(Self {
             servers: Arc::new(servers),
+            account_servers: Arc::new(account_servers),
             owner_servers: Arc::new(owner_servers),
             shared: Arc::new(shared),
         })
@@ -183,6 +188,7 @@ impl Store for MysqlStore {
     fn for_owners(&self) -> Arc<dyn Store> {
         Arc::new(Self {
             servers: Arc::clone(&self.owner_servers),
+            account_servers: Arc::clone(&self.owner_servers),
             owner_servers: Arc::clone(&self.owner_servers),
             shared: Arc::clone(&self.shared),
         })
@@ -332,24 +338,29 @@ impl Store for MysqlStore {
     }
 
     async fn create_user(&self, user: NewUser) -> Result<(), StoreError> {
-        let place = self.servers.of_user(&user.id);
-        self.servers.transact(place, &users::CreateUser(user)).await
+        let place = self.account_servers.of_user(&user.id);
+        self.account_servers
+            .transact(place, &users::CreateUser(user))
+            .await
     }
 
     async fn users(&self, ids: &[UserId]) -> Result<Vec<Option<User>>, StoreError> {
         let mut found = HashMap::new();
-        for (place, part) in self.by_place(ids, |id| self.servers.of_user(id)) {
+        for (place, part) in self.by_place(ids, |id| self.account_servers.of_user(id)) {
             let ids = part.into_iter().map(|(_, id)| id.clone()).collect();
-            let users = self.servers.run(place, &users::FindUsers(ids)).await?;
+            let users = self
+                .account_servers
+                .run(place, &users::FindUsers(ids))
+                .await?;
             found.extend(users.into_iter().map(|user| (user.id.clone(), user)));
         }
         Ok(ids.iter().map(|id| found.get(id).cloned()).collect())
     }
 
     async fn set_status(&self, user: &UserId, status: UserStatus) -> Result<bool, StoreError> {
-        let place = self.servers.of_user(user);
+        let place = self.account_servers.of_user(user);
         let user = user.clone();
-        self.servers
+        self.account_servers
             .transact(place, &users::SetStatus { user, status })
             .await
     }
@@ -363,8 +374,8 @@ impl Store for MysqlStore {
             user: user.clone(),
             new_password_hash,
         };
-        let place = self.servers.of_user(user);
-        self.servers.transact(place, &revoke).await
+        let place = self.account_servers.of_user(user);
+        self.account_servers.transact(place, &revoke).await
     }
 
     async fn set_block(
@@ -398,11 +409,11 @@ impl Store for MysqlStore {
         openings: Vec<SessionOpening>,
     ) -> Result<Vec<SessionOutcome>, StoreError> {
         let mut outcomes = vec![None; openings.len()];
-        let place = |opening: &SessionOpening| self.servers.of_user(&opening.user);
+        let place = |opening: &SessionOpening| self.account_servers.of_user(&opening.user);
         for (place, part) in self.by_place(&openings, place) {
             let (places, openings): (Vec<_>, Vec<_>) = part.into_iter().unzip();
             let open = sessions::OpenSessions(openings);
-            let answers = self.servers.transact(place, &open).await?;
+            let answers = self.account_servers.transact(place, &open).await?;
             for (at, answer) in places.into_iter().zip(answers) {
                 outcomes[at] = Some(answer);
             }
@@ -411,9 +422,9 @@ impl Store for MysqlStore {
     }
 
     async fn forget_device(&self, user: &UserId, device: &DeviceId) -> Result<(), StoreError> {
-        let place = self.servers.of_user(user);
+        let place = self.account_servers.of_user(user);
         let (user, device) = (user.clone(), device.clone());
-        self.servers
+        self.account_servers
             .transact(place, &sessions::ForgetDevice { user, device })
             .await
     }

@@ -12,9 +12,11 @@ pub struct SqliteConfig {
     pub batch_max_entries: usize,
     /// Threads that read for clients and HTTP calls, each with a connection of its own.
     pub reader_threads: usize,
+    /// Threads that look users up, for logins and the bearers of HTTP calls.
+    pub account_reader_threads: usize,
     /// Threads that read for the owners of partitions, whom no other read delays.
     pub owner_reader_threads: usize,
-    /// Reads that may wait for either kind of thread; one more is answered with `Overloaded`.
+    /// Reads that may wait for each kind of thread; one more is answered with `Overloaded`.
     pub read_queue_max_requests: usize,
     /// Page cache of the writer.
     pub writer_cache_mib: u32,
@@ -34,6 +36,7 @@ impl Default for SqliteConfig {
             queue_max_requests: 4_096,
             batch_max_entries: 4_096,
             reader_threads: 2,
+            account_reader_threads: 1,
             owner_reader_threads: 1,
             read_queue_max_requests: 4_096,
             writer_cache_mib: 128,
@@ -54,6 +57,7 @@ impl SqliteConfig {
             ("queue_max_requests", self.queue_max_requests),
             ("batch_max_entries", self.batch_max_entries),
             ("reader_threads", self.reader_threads),
+            ("account_reader_threads", self.account_reader_threads),
             ("owner_reader_threads", self.owner_reader_threads),
             ("read_queue_max_requests", self.read_queue_max_requests),
             ("writer_memory_entries", self.writer_memory_entries),

@@ -68,6 +68,7 @@ struct Threads {
     // In this order they are dropped: the last connection to close cleans the
     // log up, then another process may come.
     readers: Readers,
+    account_readers: Readers,
     owner_readers: Readers,
     writer: Writer,
     _folder: DataFolder,
@@ -100,6 +101,7 @@ impl SqliteStore {
         };
         let threads = Threads {
             readers: readers("outside", config.reader_threads)?,
+            account_readers: readers("accounts", config.account_reader_threads)?,
             owner_readers: readers("owners", config.owner_reader_threads)?,
             writer: Writer::start(writing, config)?,
             _folder: folder,
@@ -294,7 +296,12 @@ impl Store for SqliteStore {
     }
 
     async fn users(&self, ids: &[UserId]) -> Result<Vec<Option<User>>, StoreError> {
-        self.read(users::Users(ids.to_vec())).await
+        // Logins and bearer checks never wait behind pages.
+        let readers = match self.lane {
+            Lane::Outside => &self.threads.account_readers,
+            Lane::Owners => &self.threads.owner_readers,
+        };
+        readers.read(users::Users(ids.to_vec())).await
     }
 
     async fn set_status(&self, user: &UserId, status: UserStatus) -> Result<bool, StoreError> {
@@ -375,7 +382,7 @@ mod tests {
     use sluice_protocol::{MessageId, packet::ContentType};
 
     use super::*;
-    use crate::{Content, NewEntry};
+    use crate::{Content, NewEntry, SessionProof};
 
     /// A read that says when it has begun and ends when its test does.
     struct Endless {
@@ -422,15 +429,11 @@ mod tests {
         }
     }
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn outside_reads_stand_in_no_owners_way() {
-        let folder = tempfile::tempdir().unwrap();
-        let config = SqliteConfig::default();
-        let store = Arc::new(SqliteStore::open(folder.path(), &config).unwrap());
-        add_user(&store, "ann").await;
-        add_user(&store, "ben").await;
-
-        // Every outside reader is busy, and stays so.
+    /// Makes every outside reader busy until what is returned is dropped.
+    fn hold_outside_readers(
+        store: &Arc<SqliteStore>,
+        config: &SqliteConfig,
+    ) -> Vec<mpsc::SyncSender<()>> {
         let (begun, begins) = mpsc::sync_channel(config.reader_threads);
         let mut ends = Vec::new();
         for _ in 0..config.reader_threads {
@@ -440,14 +443,26 @@ mod tests {
                 begun: begun.clone(),
                 end: parking_lot::Mutex::new(ended),
             };
-            let store = Arc::clone(&store);
+            let store = Arc::clone(store);
             tokio::spawn(async move { store.read(endless).await });
         }
         for _ in 0..config.reader_threads {
             begins.recv_timeout(Duration::from_secs(60)).unwrap();
         }
+        ends
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn outside_reads_stand_in_no_owners_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = SqliteConfig::default();
+        let store = Arc::new(SqliteStore::open(folder.path(), &config).unwrap());
+        add_user(&store, "ann").await;
+        add_user(&store, "ben").await;
+
+        let ends = hold_outside_readers(&store, &config);
         let outside = Arc::clone(&store);
-        let outside = tokio::spawn(async move { outside.users(&[user("ann")]).await });
+        let outside = tokio::spawn(async move { outside.heads(&user("ann"), None, 1).await });
 
         let owners = store.for_owners();
         let all_an_owner_does = async {
@@ -477,6 +492,44 @@ mod tests {
 
         assert!(!outside.is_finished(), "the outside readers are busy");
         drop(ends);
-        assert!(outside.await.unwrap().unwrap()[0].is_some());
+        assert!(outside.await.unwrap().unwrap().groups.is_empty());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn outside_reads_stand_in_no_logins_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = SqliteConfig::default();
+        let store = Arc::new(SqliteStore::open(folder.path(), &config).unwrap());
+        add_user(&store, "ann").await;
+
+        let ends = hold_outside_readers(&store, &config);
+        let outside = Arc::clone(&store);
+        let outside = tokio::spawn(async move { outside.heads(&user("ann"), None, 1).await });
+
+        let all_a_login_does = async {
+            let found = store.users(&[user("ann")]).await?;
+            let opening = SessionOpening {
+                user: user("ann"),
+                device: DeviceId::parse("phone").unwrap(),
+                platform: 1,
+                proof: SessionProof::Token {
+                    token_epoch: found[0].as_ref().unwrap().token_epoch,
+                    expires_ms: 2,
+                },
+                new_resume_hash: [7; 32],
+                has_place: true,
+                now_ms: 1,
+            };
+            let outcomes = store.open_sessions(vec![opening]).await?;
+            assert!(matches!(outcomes[0], SessionOutcome::Opened { .. }));
+            Ok::<_, StoreError>(())
+        };
+        let done = tokio::time::timeout(Duration::from_secs(60), all_a_login_does).await;
+        done.expect("the outside readers hold the login up")
+            .unwrap();
+
+        assert!(!outside.is_finished(), "the outside readers are busy");
+        drop(ends);
+        assert!(outside.await.unwrap().unwrap().groups.is_empty());
     }
 }

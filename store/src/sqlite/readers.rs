@@ -1,8 +1,9 @@
 //! Threads that read, apart from the writer.
 //!
-//! There are two lanes of them, each with its queue: the owners' reads never
-//! wait behind those from outside. Each thread has a read-only connection and answers one request at a time, inside
-//! one snapshot. A snapshot is taken when the request is picked up, so a read
+//! There are three lanes of them, each with its queue: neither the owners' reads
+//! nor those of accounts, by which sessions open and bearers are checked, ever
+//! wait behind the others from outside. Each thread has a read-only connection
+//! and answers one request at a time, inside one snapshot. A snapshot is taken when the request is picked up, so a read
 //! that begins after a write was acknowledged sees it.
 
 use std::thread::{self, JoinHandle};

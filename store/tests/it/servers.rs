@@ -3,9 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use sluice_engines::MariaDb;
-use sluice_protocol::{Partition, Seq, UserId, UserSeq, partition_of};
+use sluice_protocol::{DeviceId, Partition, Seq, UserId, UserSeq, partition_of};
 use sluice_store::{
-    Commit, MysqlConfig, MysqlServer, MysqlStore, NewEntry, Outcome, Store, StoreError, Stored,
+    Commit, MysqlConfig, MysqlServer, MysqlStore, NewEntry, Outcome, SessionOpening,
+    SessionOutcome, SessionProof, Store, StoreError, Stored,
 };
 use sqlx::Connection;
 
@@ -268,7 +269,7 @@ async fn what_was_acked_survives_the_death_of_the_server() {
 }
 
 #[tokio::test]
-async fn outside_reads_stand_in_no_owners_way() {
+async fn outside_reads_stand_in_no_owners_nor_logins_way() {
     let config = MysqlConfig {
         connections_max: 2,
         ..MysqlConfig::single(fresh_database().await)
@@ -310,13 +311,30 @@ async fn outside_reads_stand_in_no_owners_way() {
         tokio::task::yield_now().await;
     }
     let outside = Arc::clone(&store);
-    let outside = tokio::spawn(async move { outside.users(&[user("ann")]).await });
+    let pairs = [(user("ben"), user("ann"))];
+    let outside = tokio::spawn(async move { outside.blocks(&pairs).await });
 
     let pairs = [(user("ben"), user("ann"))];
     assert_eq!(owners.blocks(&pairs).await.unwrap(), [false]);
     assert!(owners.users(&[user("ann")]).await.unwrap()[0].is_some());
     let outcomes = owners.commit(commit("meanwhile")).await.unwrap();
     assert_eq!(stored(&outcomes[0]).seq, Seq(2));
+    // A login has its own connections, too.
+    let found = store.users(&[user("ann")]).await.unwrap();
+    let opening = SessionOpening {
+        user: user("ann"),
+        device: DeviceId::parse("phone").unwrap(),
+        platform: 1,
+        proof: SessionProof::Token {
+            token_epoch: found[0].as_ref().unwrap().token_epoch,
+            expires_ms: 2,
+        },
+        new_resume_hash: [7; 32],
+        has_place: true,
+        now_ms: 1,
+    };
+    let outcomes = store.open_sessions(vec![opening]).await.unwrap();
+    assert!(matches!(outcomes[0], SessionOutcome::Opened { .. }));
     assert!(!outside.is_finished(), "the outside connections are taken");
 
     sqlx::raw_sql("UNLOCK TABLES")

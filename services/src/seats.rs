@@ -1,13 +1,11 @@
-//! How many calls run at once, of one user and of all: whoever asks faster than
-//! answers come waits outside, and nobody else with them.
+//! How much of a kind runs at once, of one user and of all: whoever asks faster
+//! than answers come waits outside, and nobody else with them.
 
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use sluice_protocol::{UserId, packet::ErrorCode};
-
-use super::error::ApiError;
+use sluice_protocol::UserId;
 
 /// Seats for one kind of call. The table has at most as many users as there are
 /// seats in all.
@@ -22,6 +20,15 @@ pub(crate) struct Seats {
 struct Taken {
     by_user: HashMap<UserId, usize>,
     all: usize,
+}
+
+/// Why there is no seat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoSeat {
+    /// The user has this many, all that one may have.
+    OfUser(usize),
+    /// All are taken.
+    OfAll,
 }
 
 /// Leave to run one call; given back when it is dropped.
@@ -43,20 +50,15 @@ impl Seats {
     }
 
     /// # Errors
-    /// 429 when the user has all that one may have, 503 when there is none left;
-    /// both with `Retry-After`.
-    pub(crate) fn take(self: &Arc<Self>, user: &UserId) -> Result<Seat, ApiError> {
+    /// [`NoSeat`].
+    pub(crate) fn take(self: &Arc<Self>, user: &UserId) -> Result<Seat, NoSeat> {
         let mut taken = self.taken.lock();
         let of_user = taken.by_user.get(user).copied().unwrap_or(0);
         if of_user >= self.per_user_max {
-            return Err(ApiError::new(
-                ErrorCode::TooManyPending,
-                format!("{of_user} calls of yours run already; wait for one of them"),
-            )
-            .retry_after(1));
+            return Err(NoSeat::OfUser(of_user));
         }
         if taken.all >= self.max {
-            return Err(ApiError::unavailable("too many calls run, try again"));
+            return Err(NoSeat::OfAll);
         }
         taken.by_user.insert(user.clone(), of_user + 1);
         taken.all += 1;
@@ -84,17 +86,14 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
-    use axum::response::IntoResponse as _;
-
     use super::*;
 
     fn user(name: &str) -> UserId {
         UserId::parse(name).unwrap()
     }
 
-    fn refused(seats: &Arc<Seats>, name: &str) -> u16 {
-        let refused = seats.take(&user(name)).unwrap_err();
-        refused.into_response().status().as_u16()
+    fn refused(seats: &Arc<Seats>, name: &str) -> NoSeat {
+        seats.take(&user(name)).unwrap_err()
     }
 
     #[test]
@@ -102,9 +101,9 @@ mod tests {
         let seats = Seats::new(2, 3);
         let first = seats.take(&user("ann")).unwrap();
         let second = seats.take(&user("ann")).unwrap();
-        assert_eq!(refused(&seats, "ann"), 429);
+        assert_eq!(refused(&seats, "ann"), NoSeat::OfUser(2));
         let third = seats.take(&user("ben")).unwrap();
-        assert_eq!(refused(&seats, "cat"), 503);
+        assert_eq!(refused(&seats, "cat"), NoSeat::OfAll);
         drop(first);
         let fourth = seats.take(&user("cat")).unwrap();
         drop((second, third, fourth));
