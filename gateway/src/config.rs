@@ -185,7 +185,7 @@ pub struct AdminToken(String);
 
 /// A setting that can't be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("[gateway] {0}")]
+#[error("{0}")]
 pub struct ConfigError(&'static str);
 
 // === impl Config ===
@@ -210,19 +210,19 @@ impl Config {
             (
                 push.output_low_bytes < push.output_high_bytes
                     && push.output_high_bytes < push.output_max_bytes,
-                "push: output_low_bytes < output_high_bytes < output_max_bytes must hold",
+                "push.output_low_bytes, output_high_bytes and output_max_bytes must rise in this order",
             ),
             (
                 push.window_max > 0 && push.tries_max > 0,
-                "push: window_max and tries_max must be above 0",
+                "push.window_max and push.tries_max must be above 0",
             ),
             (
                 push.rto_min_ms > 0 && push.rto_min_ms <= push.rto_max_ms,
-                "push: rto_min_ms must be above 0 and at most rto_max_ms",
+                "push.rto_min_ms must be above 0 and at most push.rto_max_ms",
             ),
             (
                 self.lanes.entries_max > 0 && self.lanes.bytes_max >= BATCH_MAX_BYTES,
-                "lanes: entries_max must be above 0 and bytes_max at least 512 KiB",
+                "lanes.entries_max must be above 0 and lanes.bytes_max at least 512 KiB",
             ),
             (
                 self.requests
@@ -234,7 +234,7 @@ impl Config {
             (
                 self.requests.timeout_default_ms > 0
                     && self.requests.timeout_default_ms <= self.requests.timeout_max_ms,
-                "requests: timeout_default_ms must be above 0 and at most timeout_max_ms",
+                "requests.timeout_default_ms must be above 0 and at most requests.timeout_max_ms",
             ),
             (
                 self.timeouts.heartbeat_interval_ms > 0,

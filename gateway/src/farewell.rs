@@ -107,7 +107,7 @@ impl Farewell {
         }
         if channel.framing == Framing::WebSocket && channel.flags.established {
             channel.send_raw(bench, |out| {
-                websocket::append_close(close_code, close_text(self.reason), out);
+                websocket::append_close(close_code, label(self.reason), out);
             });
         }
     }
@@ -133,13 +133,8 @@ fn is_final(reason: CloseReason) -> bool {
     )
 }
 
-/// The reason as the text of a WebSocket close frame (SPEC.md, 2.3).
-fn close_text(reason: CloseReason) -> &'static str {
-    let name = reason.as_str_name();
-    name.strip_prefix("CLOSE_REASON_").unwrap_or(name)
-}
-
-/// The reason as a metric label.
+/// The reason as the text of a WebSocket close frame (SPEC.md, 2.3), and as a
+/// label of metrics.
 fn label(reason: CloseReason) -> &'static str {
     match reason {
         CloseReason::Unspecified => "unspecified",

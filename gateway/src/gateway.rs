@@ -82,7 +82,7 @@ pub struct BoundAddresses {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A setting can't be.
-    #[error(transparent)]
+    #[error("[gateway] {0}")]
     Config(#[from] ConfigError),
     /// An address can't be listened on.
     #[error("cannot listen on {address}: {source}")]

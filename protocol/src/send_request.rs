@@ -67,7 +67,9 @@ impl SendRequest {
                 client_msg_id: fresh_client_msg_id(&send.client_msg_id, now_ms)?,
                 predecessor: match send.predecessor.as_ref() {
                     [] => None,
-                    bytes => Some(ClientMsgId::parse(bytes)?),
+                    bytes => Some(ClientMsgId::parse(bytes).map_err(|_| {
+                        Refusal::bad_request("predecessor is not the 16 bytes of a UUIDv7")
+                    })?),
                 },
             },
             Err(_) => return Err(Refusal::bad_request("delivery_class is unknown")),

@@ -260,7 +260,7 @@ mod tests {
             ),
             (
                 "[gateway.push]\nwindow_max = 0",
-                "[gateway] push: window_max",
+                "configuration: [gateway] push.window_max",
             ),
         ] {
             let error = toml::from_str::<Config>(text).unwrap().check().unwrap_err();

@@ -16,6 +16,10 @@ pub fn overlay(
 ) -> anyhow::Result<()> {
     for (name, text) in variables {
         let Some(path) = name.strip_prefix(PREFIX) else {
+            if name.starts_with("SLUICE_") && name.contains("__") {
+                let meant = name.replacen("SLUICE_", PREFIX, 1);
+                bail!("{name} is no setting: did you mean {meant}?");
+            }
             continue;
         };
         let path: Vec<String> = path.split("__").map(str::to_lowercase).collect();
@@ -102,6 +106,13 @@ mod tests {
         let expected = "[bus.redis]\nport = 6379\npassword = '12345'\non = true\n\
             urls = ['redis://a', 'redis://b']\nservers = [{ url = 'x' }]\n[new]\nkey = 'word'";
         assert_eq!(table, toml::from_str::<Table>(expected).unwrap());
+    }
+
+    #[test]
+    fn a_name_with_an_underscore_too_few_is_not_passed_over() {
+        let error = overlaid(&[("SLUICE_BUS__REDIS__PORT", "2")]).unwrap_err();
+        assert!(error.to_string().contains("SLUICE__BUS__REDIS__PORT"));
+        assert!(overlaid(&[("SLUICE_PASSWORD", "hush")]).is_ok());
     }
 
     #[test]

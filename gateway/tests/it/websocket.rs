@@ -137,7 +137,7 @@ async fn a_kick_is_a_packet_and_a_close_code() {
     };
     assert_eq!(
         (u16::from(close.code), close.reason.as_str()),
-        (4003, "BANNED")
+        (4003, "banned")
     );
 }
 

@@ -69,6 +69,10 @@ impl Facts {
             }
             users.insert(sender.clone());
             if let Some(peer) = peer(&job.conversation, sender) {
+                // What is stored is refused by the store when there is no such peer.
+                if matches!(job.ask, Ask::Ephemeral { .. }) {
+                    users.insert(peer.clone());
+                }
                 pairs.insert((peer, sender.clone()));
             }
             if let Ask::Recall { seq, .. } = job.ask {
@@ -229,6 +233,12 @@ pub(super) fn check(
             Ok(Passed::Tell(unasked(notice), users))
         }
         Ask::Ephemeral { content_type, body } => {
+            if let Some(peer) = peer(&job.conversation, sender)
+                && facts.standing.status(&peer).is_none()
+            {
+                let refusal = format!("there is no user {peer}");
+                return Err(Refusal::new(ErrorCode::UnknownUser, refusal));
+            }
             let message = ephemeral(job, *content_type, body.clone(), now_ms);
             Ok(Passed::Tell(unasked(message), audience(job, group)))
         }

@@ -249,6 +249,14 @@ async fn ephemeral_messages_and_typing_reach_who_is_online_only() {
     let partition = pair("alice", "bob").partition(crate::world::PARTITIONS);
     let stream = |_| sluice_bus::Stream::Message(partition);
     world.gateway.packet(stream, &alice, typing).await;
+    let to_nobody = packet::Send {
+        delivery_class: packet::DeliveryClass::Ephemeral.into(),
+        ..text_to("nobody", fresh_id(), "psst")
+    };
+    let Body::Error(error) = world.send(&alice, to_nobody).await else {
+        panic!()
+    };
+    assert_eq!(error.code(), packet::ErrorCode::UnknownUser);
     let Body::TypingNotice(notice) = world.gateway.event(&bob).await else {
         panic!()
     };

@@ -36,7 +36,8 @@ enum Workload {
     sluice bench idle --transport ws --connections 5000 --duration 30\n  \
     sluice bench idle --server 127.0.0.1:8080 --data-dir sluice-data --connections 100\n\n\
     A running server hashes a password for each user it adds: that takes a while.\n\
-    Each connection is an open file here and one in the server; `ulimit -n` bounds both.")]
+    Each connection is an open file here and one in the server; `ulimit -n` bounds both.\n    \
+    The kernel's memory is the whole machine's: run nothing beside, and hold enough connections.")]
 struct IdleArgs {
     /// tcp or ws
     #[arg(long, default_value = "tcp", value_parser = transport)]

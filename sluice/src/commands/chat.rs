@@ -11,7 +11,8 @@ use crate::chat::{AccountArgs, Palette, Render, Screen, StateDefault, Talk};
 ///
 /// Type to the open conversation, or a command: /to USER opens one, /help lists
 /// the others. Marks: · stored, ✓ received by the other, ✓✓ read. What is sent
-/// while offline is kept and goes out later.
+/// while the connection is away is kept and goes out later; to start, the server
+/// must be there.
 ///
 /// With a pipe for input or output it reads and writes plain lines, and at the
 /// end of input waits until all is sent. It then fails if a line could not be done.

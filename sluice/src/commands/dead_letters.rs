@@ -33,7 +33,15 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Act {
     List(ListArgs),
+    /// Append dead letters anew to the end of their stream
+    #[command(after_help = "Examples:\n  \
+        sluice dead-letters replay --config sluice.toml --stream 'rq:stock:{3}' 1763740000000-0\n  \
+        sluice dead-letters replay --config sluice.toml --stream rq:stock --all")]
     Replay(ChosenArgs),
+    /// Remove dead letters for good
+    #[command(after_help = "Examples:\n  \
+        sluice dead-letters remove --config sluice.toml --stream 'rq:stock:{3}' 1763740000000-0\n  \
+        sluice dead-letters remove --config sluice.toml --stream rq:stock --all")]
     Remove(ChosenArgs),
 }
 
@@ -55,12 +63,8 @@ struct ListArgs {
     json: bool,
 }
 
-/// Append dead letters anew to the end of their stream (replay), or remove
-/// them for good (remove)
+/// Which dead letters.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  \
-    sluice dead-letters replay --config sluice.toml --stream 'rq:stock:{3}' 1763740000000-0\n  \
-    sluice dead-letters replay --config sluice.toml --stream rq:stock --all")]
 struct ChosenArgs {
     #[command(flatten)]
     place: Place,

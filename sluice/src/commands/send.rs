@@ -24,6 +24,7 @@ use crate::{
 /// is interrupted may or may not be stored. With it, it is kept in that folder
 /// and goes out, once, when this user and device run again.
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("whom").required(true))]
 #[command(after_help = "Examples:\n  \
     SLUICE_PASSWORD=... sluice send --user alice --to bob 'hello bob'\n  \
     uptime | sluice send --user alice --group g:123 --json -")]
@@ -32,10 +33,10 @@ pub struct Args {
     account: AccountArgs,
     /// To this user (this or --group is needed)
     #[arg(long, value_name = "NAME", value_parser = UserId::parse)]
-    #[arg(required_unless_present = "group", conflicts_with = "group")]
+    #[arg(group = "whom")]
     to: Option<UserId>,
     /// To this group, such as g:123
-    #[arg(long, value_name = "ID", value_parser = group)]
+    #[arg(long, value_name = "ID", value_parser = group, group = "whom")]
     group: Option<ConversationId>,
     /// Give up after so many seconds without an ack
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]

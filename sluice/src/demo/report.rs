@@ -162,7 +162,7 @@ impl Report {
             ]);
         };
         row(
-            "strands / conversations",
+            "conversations in the log / as chats here",
             format!("{} / {}", self.strands, self.conversations),
         );
         row(
