@@ -78,7 +78,7 @@ impl Entry {
             sender: UserId::parse(&wire.sender)?,
             client_msg_id: match wire.client_msg_id.as_ref() {
                 [] => None,
-                bytes => Some(ClientMsgId::parse(bytes)?),
+                bytes => Some(ClientMsgId::parse_stored(bytes)?),
             },
             message_id: MessageId(wire.message_id),
             server_time_ms: wire.server_time_ms,

@@ -216,6 +216,26 @@ impl ClientMsgId {
         Self(bytes)
     }
 
+    /// Takes one that stands in an entry: what [`ClientMsgId::parse`] takes, or one
+    /// that the server [derived](ClientMsgId::derived).
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn parse_stored(bytes: &[u8]) -> Result<Self, IdError> {
+        match <[u8; 16]>::try_from(bytes) {
+            Ok(bytes) if bytes[6] >> 4 == 8 && bytes[8] >> 6 == 0b10 => Ok(Self(bytes)),
+            _ => Self::parse(bytes),
+        }
+    }
+
+    /// Makes the server's own id for an entry that a client's command entails: a
+    /// UUIDv8, so that no id of a client can ever be equal.
+    pub fn derived(unix_ms: u64, digest: [u8; 10]) -> Self {
+        let Self(mut bytes) = Self::new(unix_ms, digest);
+        bytes[6] = 0x80 | (bytes[6] & 0x0f);
+        Self(bytes)
+    }
+
     /// The 16 bytes.
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
@@ -286,5 +306,20 @@ mod tests {
         let mut v4 = *id.as_bytes();
         v4[6] = 0x4f;
         assert!(ClientMsgId::parse(&v4).is_err());
+        assert!(ClientMsgId::parse_stored(&v4).is_err());
+    }
+
+    #[test]
+    fn a_derived_id_is_none_that_a_client_may_use() {
+        let id = ClientMsgId::derived(1_790_000_000_123, [0xff; 10]);
+        assert_eq!(id.unix_ms(), 1_790_000_000_123);
+        assert_eq!(id.to_string(), "01a0c450-6c7b-8fff-bfff-ffffffffffff");
+        assert!(ClientMsgId::parse(id.as_bytes()).is_err());
+        assert_eq!(ClientMsgId::parse_stored(id.as_bytes()), Ok(id));
+        let of_client = ClientMsgId::new(1, [0xff; 10]);
+        assert_eq!(
+            ClientMsgId::parse_stored(of_client.as_bytes()),
+            Ok(of_client)
+        );
     }
 }

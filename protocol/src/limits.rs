@@ -28,8 +28,13 @@ pub const SEND_WINDOW: u32 = 64;
 pub const DEVICES_MAX: usize = 8;
 /// Members of one group.
 pub const GROUP_MEMBERS_MAX: usize = 500;
-/// Groups that one user is or was in; a client follows at least twice as many.
+/// Groups that one user is in.
 pub const GROUPS_PER_USER_MAX: usize = 5_000;
+/// Of them, up to this many may come by others' adding; the rest are for groups
+/// that the user founds.
+pub const GROUPS_BY_OTHERS_MAX: usize = 4_000;
+/// Groups that one user has left and still finds among the heads: those left last.
+pub const LEFT_GROUPS_MAX: usize = 5_000;
 /// Bytes of a group's name.
 pub const GROUP_NAME_MAX_BYTES: usize = 128;
 /// A client message id this much older than the server's clock is refused as

@@ -53,6 +53,10 @@ pub struct Config {
     pub logins_per_user_per_minute: u32,
     /// User ids whose login attempts are counted.
     pub login_table_max_users: usize,
+    /// People whom one user adds to groups in an hour, by this process; over it, 429.
+    pub additions_per_user_per_hour: u32,
+    /// User ids whose additions are counted.
+    pub additions_table_max_users: usize,
     /// Bearer token of the admin routes; they don't exist while it is empty.
     pub admin_token: AdminToken,
     /// HTTP calls of one user that only look (GET), at once; over it, 429.
@@ -123,6 +127,11 @@ impl Config {
                 self.password_hashes_at_once_max,
             ),
             ("login_table_max_users", self.login_table_max_users),
+            (
+                "additions_per_user_per_hour",
+                self.additions_per_user_per_hour as usize,
+            ),
+            ("additions_table_max_users", self.additions_table_max_users),
             ("pulls_per_user_max", self.pulls_per_user_max),
             ("lists_per_user_max", self.lists_per_user_max),
             ("http_reads_per_user_max", self.http_reads_per_user_max),
@@ -174,6 +183,8 @@ impl Default for Config {
             password_hashes_at_once_max: 4,
             logins_per_user_per_minute: 10,
             login_table_max_users: 65_536,
+            additions_per_user_per_hour: 1000,
+            additions_table_max_users: 65_536,
             admin_token: AdminToken::default(),
             http_reads_per_user_max: 8,
             http_reads_max: 256,

@@ -52,6 +52,7 @@ pub const CONFIG: &str = r#"
 argon2_memory_kib = 64
 argon2_iterations = 1
 logins_per_user_per_minute = 1000
+additions_per_user_per_hour = 1000000
 "#;
 
 // === impl ServerProcess ===

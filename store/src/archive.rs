@@ -146,7 +146,7 @@ impl ArchivedRow {
             seq: Seq(self.seq),
             message_id: MessageId(self.message_id),
             sender: UserId::parse(&self.sender).map_err(text)?,
-            client_msg_id: ClientMsgId::parse(&client_msg_id).map_err(text)?,
+            client_msg_id: ClientMsgId::parse_stored(&client_msg_id).map_err(text)?,
             server_time_ms: self.server_time_ms,
             content: content.into_content().map_err(|error| error.to_string())?,
             recalled: self.recalled,

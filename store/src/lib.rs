@@ -142,6 +142,9 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Option<(Seq, Seq)>, StoreError>;
 
     /// Where the inbox and the groups of a user stand; groups by id after `after`.
+    /// All groups that the user is in, and the [`LEFT_GROUPS_MAX`] left last.
+    ///
+    /// [`LEFT_GROUPS_MAX`]: sluice_protocol::limits::LEFT_GROUPS_MAX
     async fn heads(
         &self,
         user: &UserId,
@@ -149,23 +152,8 @@ pub trait Store: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Heads, StoreError>;
 
-    /// How many groups each user is or was in: as many as [`Store::heads`] lists.
-    async fn group_counts(&self, users: &[UserId]) -> Result<Vec<usize>, StoreError> {
-        let mut counts = Vec::with_capacity(users.len());
-        for user in users {
-            let (mut count, mut after) = (0, None);
-            loop {
-                let page = self.heads(user, after.as_ref(), 1_000).await?;
-                count += page.groups.len();
-                after = page.groups.into_iter().next_back().map(|(id, ..)| id);
-                if !page.more || after.is_none() {
-                    break;
-                }
-            }
-            counts.push(count);
-        }
-        Ok(counts)
-    }
+    /// How many groups each user is in now.
+    async fn group_counts(&self, users: &[UserId]) -> Result<Vec<usize>, StoreError>;
 
     /// The user's conversations, newest first, with what is needed to show them.
     async fn conversations(

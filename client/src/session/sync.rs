@@ -19,9 +19,9 @@ use crate::{Entry, Event, SendReceipt};
 
 /// Pulls of one session that are under way at once.
 const PULLS_MAX: usize = 4;
-/// Groups that are followed. A server doesn't let a user be in half as many; of
-/// one that does, the application is told [`Event::TooManyGroups`].
-pub(super) const GROUPS_MAX: usize = 2 * limits::GROUPS_PER_USER_MAX;
+/// Groups that are followed. A server names no more than these, present and left;
+/// of one that does, the application is told [`Event::TooManyGroups`].
+pub(super) const GROUPS_MAX: usize = limits::GROUPS_PER_USER_MAX + limits::LEFT_GROUPS_MAX;
 
 /// All timelines, and the look at the heads.
 #[derive(Debug)]

@@ -28,7 +28,7 @@ use super::{
     error::{ApiError, ErrorBody},
     json::{Ack, Role, idempotency_key},
 };
-use crate::snowflake::SNOWFLAKE_EPOCH_MS;
+use crate::{clock, snowflake::SNOWFLAKE_EPOCH_MS};
 
 pub(super) fn router() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
@@ -112,6 +112,7 @@ async fn create(
     JsonBody(new): JsonBody<NewGroup>,
 ) -> Result<(StatusCode, Json<Ack>), ApiError> {
     let key = idempotency_key(&headers)?;
+    check_additions(&api, &user.id, new.members.len())?;
     let group = ConversationId::group(number_of(&user.id, key));
     let command = Command::Create(envelope::CreateGroup {
         name: new.name,
@@ -189,6 +190,7 @@ async fn add(
     headers: HeaderMap,
     JsonBody(new): JsonBody<NewMembers>,
 ) -> Result<Json<Ack>, ApiError> {
+    check_additions(&api, &user.id, new.users.len())?;
     let command = Command::Add(envelope::AddMembers { users: new.users });
     change(&api, &user.id, &id, &headers, command).await
 }
@@ -242,6 +244,20 @@ async fn set_role(
         role: MemberRole::from(new.role).into(),
     });
     change(&api, &user.id, &id, &headers, command).await
+}
+
+/// Counts who is to be added, whether or not they will be: else one account puts
+/// everybody into as many groups as one may be in.
+fn check_additions(api: &Api, user: &UserId, people: usize) -> Result<(), ApiError> {
+    (api.addition_limit)
+        .take(user, people, clock::now_ms())
+        .map_err(|wait_s| {
+            ApiError::new(
+                ErrorCode::RateLimited,
+                "you have added too many people to groups in this hour",
+            )
+            .retry_after(wait_s)
+        })
 }
 
 async fn change(

@@ -144,7 +144,7 @@ fn uuid_bytes(text: &str) -> Option<[u8; 16]> {
 
 /// The inverse, for bytes of any length.
 fn uuid_text(bytes: &[u8]) -> String {
-    match ClientMsgId::parse(bytes) {
+    match ClientMsgId::parse_stored(bytes) {
         Ok(id) => id.to_string(),
         Err(_) => bytes.iter().fold(String::new(), |mut text, byte| {
             // Writing to a String can't fail.

@@ -9,9 +9,9 @@ mod conversations;
 mod error;
 mod groups;
 mod json;
-mod login_limit;
 mod messages;
 mod passwords;
+mod rate_limit;
 mod users;
 
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use utoipa::{
 use utoipa_axum::router::OpenApiRouter;
 
 pub(crate) use self::calls::Calls;
-use self::{error::ApiError, login_limit::LoginLimit, passwords::Passwords};
+use self::{error::ApiError, passwords::Passwords, rate_limit::RateLimit};
 use crate::{Roles, TokenSigner, downlink::Outbox, node::Node, seats::Seats};
 
 /// Bytes of one request's body: a message of 60 KiB in base64, and its frame.
@@ -42,7 +42,10 @@ pub(crate) struct Api {
     node: Arc<Node>,
     signer: Arc<TokenSigner>,
     passwords: Passwords,
-    login_limit: LoginLimit,
+    /// Passwords tried, by the user id that they are tried for.
+    login_limit: RateLimit,
+    /// People added to groups, by who adds them.
+    addition_limit: RateLimit,
     /// For calls that only look.
     reads: Arc<Seats>,
     /// For those that change something.
@@ -89,9 +92,15 @@ impl Api {
         let config = &node.config;
         Ok(Self {
             passwords: Passwords::new(config)?,
-            login_limit: LoginLimit::new(
+            login_limit: RateLimit::new(
                 config.logins_per_user_per_minute,
+                rate_limit::MINUTE_MS,
                 config.login_table_max_users,
+            ),
+            addition_limit: RateLimit::new(
+                config.additions_per_user_per_hour,
+                rate_limit::HOUR_MS,
+                config.additions_table_max_users,
             ),
             reads: Seats::new(config.http_reads_per_user_max, config.http_reads_max),
             changes: Seats::new(config.http_changes_per_user_max, config.http_pending_max),

@@ -89,7 +89,7 @@ impl Passwords {
         let hash = hash.unwrap_or_else(|| self.nobody.clone());
         let argon2 = self.argon2.clone();
         let fits = run(slot, move || {
-            // Too long a one costs its hash too: see `LoginLimit`.
+            // Too long a one costs its hash too: see `RateLimit`.
             let end = password.len().min(PASSWORD_MAX_BYTES);
             let tried = password.as_bytes().get(..end).unwrap_or_default();
             let fits = PasswordHash::new(&hash)

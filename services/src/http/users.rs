@@ -195,7 +195,7 @@ async fn presence(
 async fn check_password(api: &Api, id: &UserId, password: String) -> Result<User, ApiError> {
     // First: an entry in the limit's table is to cost a hash.
     let slot = api.passwords.slot()?;
-    if let Err(wait_s) = api.login_limit.take(id, clock::now_ms()) {
+    if let Err(wait_s) = api.login_limit.take(id, 1, clock::now_ms()) {
         return Err(
             ApiError::new(ErrorCode::RateLimited, "too many attempts for this user")
                 .retry_after(wait_s),

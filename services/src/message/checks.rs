@@ -6,7 +6,7 @@ use hashbrown::{HashMap, HashSet};
 use prost::Message as _;
 use sluice_protocol::{
     ConversationId, ConversationKind, Refusal, Seq, UserId,
-    limits::GROUPS_PER_USER_MAX,
+    limits::{GROUPS_BY_OTHERS_MAX, GROUPS_PER_USER_MAX},
     packet::{self, ErrorCode, Packet, packet::Body},
 };
 use sluice_store::{Content, PageLimit, Range, Store, StoreError, StoredEntry, UserStatus};
@@ -29,7 +29,7 @@ pub(super) struct Facts {
     standing: Standing,
     /// Entries that are to be recalled.
     targets: HashMap<(ConversationId, Seq), StoredEntry>,
-    /// How many groups those who are to join one are or were in.
+    /// How many groups those who are to join one are in.
     group_counts: HashMap<UserId, usize>,
     /// Those of them that lie in a window of an earlier membership of the asker.
     seen_before: HashSet<(UserId, ConversationId, Seq)>,
@@ -102,9 +102,9 @@ impl Facts {
         })
     }
 
-    /// Nobody is put into a group by whom they block, or into more groups than
-    /// a client follows. Owners of two partitions may both see the last free
-    /// place: the bound of the clients leaves room for that.
+    /// Nobody is put into a group by whom they block, and others leave places for
+    /// the user's own founding. Owners of two partitions may both see the last
+    /// free place: the bound of the clients leaves room for that.
     fn check_joiner(&self, user: &UserId, sender: &UserId) -> Result<(), Refusal> {
         if user != sender && self.standing.is_blocked(user, sender) {
             return Err(Refusal::new(
@@ -112,14 +112,18 @@ impl Facts {
                 format!("{user} can't be added by you"),
             ));
         }
+        let (max, whose) = match user == sender {
+            true => (GROUPS_PER_USER_MAX, "the most there may be"),
+            false => (GROUPS_BY_OTHERS_MAX, "the most to which others may add"),
+        };
         if self
             .group_counts
             .get(user)
-            .is_some_and(|count| *count >= GROUPS_PER_USER_MAX)
+            .is_some_and(|count| *count >= max)
         {
             return Err(Refusal::new(
                 ErrorCode::TooLarge,
-                format!("{user} is or was in {GROUPS_PER_USER_MAX} groups, the most there may be"),
+                format!("{user} is in {max} groups, {whose}"),
             ));
         }
         Ok(())

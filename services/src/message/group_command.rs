@@ -285,7 +285,7 @@ fn distinct(names: &[String], except: Option<&UserId>) -> Result<Vec<UserId>, Re
 }
 
 /// The id of the entry that goes before a command's own: derived, so that a
-/// repeat of the command repeats it too.
+/// repeat of the command repeats it too, and none that a client can use.
 fn before(command_id: ClientMsgId) -> ClientMsgId {
     let digest = Sha256::new()
         .chain_update(b"before")
@@ -295,5 +295,5 @@ fn before(command_id: ClientMsgId) -> ClientMsgId {
     for (byte, from) in random.iter_mut().zip(digest.iter()) {
         *byte = *from;
     }
-    ClientMsgId::new(command_id.unix_ms(), random)
+    ClientMsgId::derived(command_id.unix_ms(), random)
 }

@@ -1,8 +1,9 @@
 //! Groups: who may do what, who hears of it, and what each member may see.
 
+use sha2::{Digest as _, Sha256};
 use sluice_bus::Stream;
 use sluice_protocol::{
-    ConversationId,
+    ClientMsgId, ConversationId, Seq,
     envelope::{self, group_command::Command, up},
     limits::NOTICE_BODY_MAX_BYTES,
     packet::{self, Entry, ErrorCode, MemberRole, entry::Content, packet::Body},
@@ -460,38 +461,118 @@ async fn nobody_is_put_into_a_group_by_whom_they_block() {
     world.stop().await;
 }
 
-#[tokio::test]
-async fn a_user_is_in_a_bounded_number_of_groups() {
-    let mut world = World::new().await;
-    let alice = world.user_online("alice").await;
-    world.add_users(&["bob", "carol"]).await;
+/// Groups founded by a user behind the owner's back, in a partition of its own
+/// choice; bob is in all of them.
+async fn found_behind(world: &World, founder: &str, first: u64, count: usize) {
     let partition = sluice_protocol::Partition(0);
-    // Founded behind the owner's back, in a partition of its own choice.
-    let epoch = world.store.take_partition(partition).await.unwrap();
-    let ids = (100_000..).map(|n| ConversationId::group(sluice_protocol::MessageId(n)));
-    let entries = ids
-        .take(sluice_protocol::limits::GROUPS_PER_USER_MAX)
-        .map(|conversation| NewEntry {
-            conversation,
-            sender: user("carol"),
-            client_msg_id: fresh_id(),
-            predecessor: None,
-            message_id: sluice_protocol::MessageId(1),
-            server_time_ms: 1,
-            content: sluice_store::Content::GroupCreated {
-                name: "one of many".into(),
-                members: vec![user("bob")],
-            },
-        });
+    let ids = (first..).map(|n| ConversationId::group(sluice_protocol::MessageId(n)));
+    let entries = ids.take(count).map(|conversation| NewEntry {
+        conversation,
+        sender: user(founder),
+        client_msg_id: fresh_id(),
+        predecessor: None,
+        message_id: sluice_protocol::MessageId(1),
+        server_time_ms: 1,
+        content: sluice_store::Content::GroupCreated {
+            name: "one of many".into(),
+            members: vec![user("bob")],
+        },
+    });
     let commit = Commit {
         partition,
-        epoch,
+        epoch: world.store.take_partition(partition).await.unwrap(),
         entries: entries.collect(),
     };
     world.store.commit(commit).await.unwrap();
-    let group = world.group(&alice, &[]).await;
-    let answer = world.command(&alice, &group, add(&["bob"])).await;
+}
+
+#[tokio::test]
+async fn others_fill_no_more_than_a_part_of_a_users_places() {
+    let mut world = World::new().await;
+    let alice = world.user_online("alice").await;
+    let bob = world.user_online("bob").await;
+    world.add_users(&["carol", "dan"]).await;
+    let others_max = sluice_protocol::limits::GROUPS_BY_OTHERS_MAX;
+    let max = sluice_protocol::limits::GROUPS_PER_USER_MAX;
+    found_behind(&world, "carol", 100_000, others_max - 1).await;
+    let last = world.group(&alice, &["bob"]).await;
+    let full = world.group(&alice, &[]).await;
+    let answer = world.command(&alice, &full, add(&["dan", "bob"])).await;
     assert_eq!(refusal(answer), ErrorCode::TooLarge);
+    // What bob founds himself is nobody else's to use up.
+    world.group(&bob, &["dan"]).await;
+    // Leaving frees a place.
+    let answer = world.command(&alice, &full, add(&["bob"])).await;
+    assert_eq!(refusal(answer), ErrorCode::TooLarge);
+    for id in [100_000, 100_001] {
+        let id = ConversationId::group(sluice_protocol::MessageId(id));
+        ack(world.command(&bob, &id, leave()).await);
+    }
+    ack(world.command(&alice, &full, add(&["bob"])).await);
+    ack(world.command(&bob, &last, leave()).await);
+    // For his own there is a bound too.
+    found_behind(&world, "bob", 200_000, max - others_max + 1).await;
+    let create = Command::Create(envelope::CreateGroup {
+        name: "one too many".into(),
+        members: vec![],
+    });
+    let group = ConversationId::group(sluice_protocol::MessageId(8));
+    let answer = world.command(&bob, &group, create.clone()).await;
+    assert_eq!(refusal(answer), ErrorCode::TooLarge);
+    ack(world.command(&bob, &full, leave()).await);
+    ack(world.command(&bob, &group, create).await);
+    world.stop().await;
+}
+
+/// The id of the entry before a command's own as it was once made: a UUIDv7,
+/// which anybody may use.
+fn guessed_before(command_id: ClientMsgId) -> ClientMsgId {
+    let digest = <[u8; 32]>::from(
+        Sha256::new()
+            .chain_update(b"before")
+            .chain_update(command_id.as_bytes())
+            .finalize(),
+    );
+    ClientMsgId::new(command_id.unix_ms(), digest[..10].try_into().unwrap())
+}
+
+#[tokio::test]
+async fn a_group_has_one_owner_whatever_ids_its_members_choose() {
+    let mut world = World::new().await;
+    let alice = world.user_online("alice").await;
+    world.add_users(&["bob", "carol"]).await;
+    let owners = async |world: &World, group: &ConversationId| {
+        let found = world
+            .store
+            .conversation_members(std::slice::from_ref(group));
+        let members = found.await.unwrap().remove(0).unwrap().members;
+        let owners = members.into_iter().filter(|m| m.role == MemberRole::Owner);
+        owners
+            .map(|member| member.user.to_string())
+            .collect::<Vec<_>>()
+    };
+    for command in [role("bob", MemberRole::Owner), leave()] {
+        let group = world.group(&alice, &["bob", "carol"]).await;
+        let id = fresh_id();
+        let guess = text_in(&group, guessed_before(id), "taken");
+        let sent = world.gateway.send(&alice, guess).await;
+        ack(world.gateway.answer(&alice, sent).await);
+        ack(world.command_as(&alice, &group, id, command).await);
+        assert_eq!(owners(&world, &group).await, ["bob"]);
+        // Nor may a client send under an id of the server's own.
+        let entries = world
+            .store
+            .entries(&[(group.clone(), Seq(3))])
+            .await
+            .unwrap();
+        let derived = entries[0].as_ref().unwrap().client_msg_id;
+        let sent = world
+            .gateway
+            .send(&alice, text_in(&group, derived, "forged"));
+        let sent = sent.await;
+        let answer = world.gateway.answer(&alice, sent).await;
+        assert_eq!(refusal(answer), ErrorCode::BadRequest);
+    }
     world.stop().await;
 }
 

@@ -225,6 +225,47 @@ async fn tokens_that_are_not_good_are_named() {
 }
 
 #[tokio::test]
+async fn one_user_adds_a_bounded_number_of_people_an_hour() {
+    let limited = Config {
+        additions_per_user_per_hour: 3,
+        ..config()
+    };
+    let bus = sluice_bus::MemoryBus::new(sluice_bus::MemoryBusConfig::default());
+    let world = World::with(limited, bus).await;
+    let api = Api::of(&world);
+    let (alice, bob) = (api.user("alice").await, api.user("bob").await);
+    api.user("carol").await;
+    let found = |members: &[&str]| Some(json!({"name": "g", "members": members}));
+    let both = found(&["bob", "carol"]);
+    let group = api.call("POST", "/groups", &alice, both.clone()).await;
+    let group = group.is(201)["conversation_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let answer = api.call("POST", "/groups", &alice, both.clone()).await;
+    assert!(answer.retry_after);
+    answer.refused(429, "rate_limited");
+    // Nobody is added: as often as one likes.
+    for _ in 0..5 {
+        api.call("POST", "/groups", &alice, found(&[]))
+            .await
+            .is(201);
+    }
+    let path = format!("/groups/{}/members", group.replace(':', "%3A"));
+    let add = |name: &str| Some(json!({"users": [name]}));
+    // What is refused counts too.
+    let answer = api.call("POST", &path, &alice, add("nobody")).await;
+    answer.refused(404, "unknown_user");
+    let answer = api.call("POST", &path, &alice, add("carol")).await;
+    assert!(answer.retry_after);
+    answer.refused(429, "rate_limited");
+    api.call("POST", "/groups", &bob, found(&["alice", "carol"]))
+        .await
+        .is(201);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn password_attempts_are_limited_by_user_and_at_once() {
     let limited = Config {
         logins_per_user_per_minute: 2,

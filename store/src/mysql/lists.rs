@@ -6,7 +6,9 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
 };
 
-use sluice_protocol::{ConversationId, ConversationKind, Seq, UserId, UserSeq};
+use sluice_protocol::{
+    ConversationId, ConversationKind, Seq, UserId, UserSeq, limits::LEFT_GROUPS_MAX,
+};
 use sqlx::{MySqlConnection, Row};
 
 use super::{
@@ -30,6 +32,15 @@ struct Groups<'g> {
     limit: u32,
 }
 
+/// How many groups a user is, or was, in.
+struct CountGroups<'u>(&'u UserId);
+
+/// Which of these groups, all of one server, a user has left, and when.
+struct FindLeft<'c> {
+    user: &'c UserId,
+    groups: Vec<ConversationId>,
+}
+
 /// All conversations of a user.
 struct Listed<'l>(&'l UserId);
 
@@ -51,13 +62,15 @@ pub(super) async fn heads(
     let limit = limit.min(LIST_LINES_MAX);
     // The inbox first: a message that comes in between shows in the next pull.
     let inbox_seq = UserSeq(store.servers.read(place, &InboxEnd(user)).await?);
+    let hidden = long_left(store, user).await?;
     // One more than asked for tells whether others follow.
     let groups = Groups {
         user,
         after,
-        limit: limit + 1,
+        limit: (limit + 1).saturating_add(u32::try_from(hidden.len()).unwrap_or(u32::MAX)),
     };
     let mut ids = store.servers.read(place, &groups).await?;
+    ids.retain(|id| !hidden.contains(id));
     let more = ids.len() > limit as usize;
     ids.truncate(limit as usize);
     let members = memberships(store, user, &ids).await?;
@@ -70,6 +83,68 @@ pub(super) async fn heads(
         groups: groups.collect(),
         more,
     })
+}
+
+/// See [`Store::group_counts`](crate::Store::group_counts).
+pub(super) async fn group_counts(
+    store: &MysqlStore,
+    users: &[UserId],
+) -> Result<Vec<usize>, StoreError> {
+    let mut counts = Vec::with_capacity(users.len());
+    for user in users {
+        let ids = all_groups(store, user).await?;
+        let groups = ids.len();
+        let left = left_groups(store, user, ids).await?;
+        counts.push(groups.saturating_sub(left.len()));
+    }
+    Ok(counts)
+}
+
+/// Groups that the user left before those left last, which alone are among the
+/// heads. Costs a look at every group of who has more than these.
+async fn long_left(
+    store: &MysqlStore,
+    user: &UserId,
+) -> Result<HashSet<ConversationId>, StoreError> {
+    let place = store.servers.of_user(user);
+    if store.servers.read(place, &CountGroups(user)).await? <= LEFT_GROUPS_MAX as u64 {
+        return Ok(HashSet::new());
+    }
+    let ids = all_groups(store, user).await?;
+    let mut left = left_groups(store, user, ids).await?;
+    left.sort_unstable_by(|a, b| b.cmp(a));
+    let older = left.into_iter().skip(LEFT_GROUPS_MAX);
+    Ok(older.map(|(_, id)| id).collect())
+}
+
+async fn all_groups(store: &MysqlStore, user: &UserId) -> Result<Vec<ConversationId>, StoreError> {
+    let groups = Groups {
+        user,
+        after: None,
+        limit: u32::MAX,
+    };
+    (store.servers)
+        .read(store.servers.of_user(user), &groups)
+        .await
+}
+
+/// Which of these groups a user has left, and when.
+async fn left_groups(
+    store: &MysqlStore,
+    user: &UserId,
+    ids: Vec<ConversationId>,
+) -> Result<Vec<(u64, ConversationId)>, StoreError> {
+    let mut by_place: BTreeMap<Place, Vec<ConversationId>> = BTreeMap::new();
+    for id in ids {
+        let place = store.servers.of_conversation(&id);
+        by_place.entry(place).or_default().push(id);
+    }
+    let mut left = Vec::new();
+    for (place, groups) in by_place {
+        let find = FindLeft { user, groups };
+        left.extend(store.servers.read(place, &find).await?);
+    }
+    Ok(left)
 }
 
 /// See [`Store::conversations`](crate::Store::conversations).
@@ -233,6 +308,45 @@ impl Work for Groups<'_> {
         .await?;
         let ids = rows.iter().map(|row| conversation_id(row, 0));
         Ok(ids.collect::<Result<_, _>>()?)
+    }
+}
+
+impl Work for CountGroups<'_> {
+    type Answer = u64;
+    const REPEATABLE: bool = true;
+
+    async fn run(&self, connection: &mut MySqlConnection, _: u32) -> Result<u64, Failure> {
+        let row = sqlx::query(
+            "SELECT CAST(COUNT(*) AS UNSIGNED) FROM user_conversation_list
+             WHERE user = ? AND is_group = 1",
+        )
+        .bind(self.0.as_str().as_bytes())
+        .fetch_one(connection)
+        .await?;
+        Ok(row.try_get(0)?)
+    }
+}
+
+impl Work for FindLeft<'_> {
+    type Answer = Vec<(u64, ConversationId)>;
+    const REPEATABLE: bool = true;
+
+    async fn run(&self, connection: &mut MySqlConnection, _: u32) -> Result<Self::Answer, Failure> {
+        let mut left = Vec::new();
+        for groups in self.groups.chunks(ROWS_MAX) {
+            let mut sql = Sql::new(
+                "SELECT conversation, last_ms FROM member
+                 WHERE last_seq IS NOT NULL AND last_ms IS NOT NULL AND user = ",
+            );
+            sql.push_bind(self.user.as_str().as_bytes());
+            sql.push(" AND conversation IN (");
+            push_list(&mut sql, groups.iter().map(|id| id.as_str().as_bytes()));
+            sql.push(")");
+            for row in sql.build().fetch_all(&mut *connection).await? {
+                left.push((row.try_get(1)?, conversation_id(&row, 0)?));
+            }
+        }
+        Ok(left)
     }
 }
 

@@ -30,6 +30,7 @@ pub(super) struct Membership {
     pub(super) role: u8,
     pub(super) delivered: u64,
     pub(super) read: u64,
+    /// The conversation's, as of the last entry to be seen.
     pub(super) name: String,
     /// What is before is archived.
     pub(super) kept_from: u64,
@@ -88,7 +89,10 @@ pub(super) async fn find_members(
     for keys in keys.chunks(ROWS_MAX) {
         let mut sql = Sql::new(
             "SELECT m.conversation, m.user, m.first_seq, COALESCE(m.last_seq, c.max_seq),
-                    COALESCE(m.last_ms, c.last_ms), m.role, m.delivered_seq, m.read_seq, c.name,
+                    COALESCE(m.last_ms, c.last_ms), m.role, m.delivered_seq, m.read_seq,
+                    COALESCE((SELECT p.name FROM past_name p
+                              WHERE p.conversation = m.conversation AND p.until_seq > m.last_seq
+                              ORDER BY p.until_seq LIMIT 1), c.name),
                     CAST(COALESCE(a.first_seq, 1) AS UNSIGNED)
              FROM member m JOIN conversation c ON c.conversation_id = m.conversation
              LEFT JOIN archived_log a ON a.conversation = m.conversation WHERE",

@@ -49,7 +49,10 @@ impl Effect<'_> {
             Effect::Pair(parties) => {
                 join(connection, conversation, parties, MemberRole::Member, seq).await?;
             }
-            Effect::Rename(name) => rename(connection, conversation, name).await?,
+            Effect::Rename(name) => {
+                keep_name(connection, conversation, name, seq).await?;
+                rename(connection, conversation, name).await?;
+            }
             Effect::Join(users) => {
                 join(connection, conversation, users, MemberRole::Member, seq).await?;
             }
@@ -107,6 +110,26 @@ async fn rename(
         .bind(conversation)
         .execute(connection)
         .await?;
+    Ok(())
+}
+
+/// Those who left before a renaming go on seeing the name that was.
+async fn keep_name(
+    connection: &mut MySqlConnection,
+    conversation: &[u8],
+    new: &str,
+    until: u64,
+) -> Result<(), Failure> {
+    sqlx::query(
+        "INSERT INTO past_name (conversation, until_seq, name)
+         SELECT conversation_id, ?, name FROM conversation
+         WHERE conversation_id = ? AND name <> ?",
+    )
+    .bind(until)
+    .bind(conversation)
+    .bind(new.as_bytes())
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

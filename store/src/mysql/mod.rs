@@ -309,6 +309,10 @@ impl Store for MysqlStore {
         lists::heads(self, user, after, limit).await
     }
 
+    async fn group_counts(&self, users: &[UserId]) -> Result<Vec<usize>, StoreError> {
+        lists::group_counts(self, users).await
+    }
+
     async fn conversations(
         &self,
         user: &UserId,

@@ -33,7 +33,7 @@ pub(super) fn conversation_id(row: &MySqlRow, at: usize) -> Result<ConversationI
 
 pub(super) fn client_msg_id(row: &MySqlRow, at: usize) -> Result<ClientMsgId, sqlx::Error> {
     let bytes: Vec<u8> = row.try_get(at)?;
-    ClientMsgId::parse(&bytes).map_err(|error| sqlx::Error::Decode(Box::new(error)))
+    ClientMsgId::parse_stored(&bytes).map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
 /// Reads a row of [`ENTRY_COLUMNS`].

@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/mysql/0003_shards.sql"),
     include_str!("../../migrations/mysql/0004_recalls.sql"),
     include_str!("../../migrations/mysql/0005_archived.sql"),
+    include_str!("../../migrations/mysql/0006_past_names.sql"),
 ];
 
 /// Months that have partitions of their own from the start, beside this one.

@@ -33,8 +33,10 @@ pub(super) fn stored_entry(
         seq: Seq(row.get::<_, i64>(at)? as u64),
         message_id: MessageId(row.get::<_, i64>(at + 1)? as u64),
         sender: user_id(row, at + 2)?,
-        client_msg_id: ClientMsgId::parse(row.get_ref(at + 3)?.as_blob().unwrap_or_default())
-            .map_err(|error| StoreError::Damaged(error.to_string()))?,
+        client_msg_id: ClientMsgId::parse_stored(
+            row.get_ref(at + 3)?.as_blob().unwrap_or_default(),
+        )
+        .map_err(|error| StoreError::Damaged(error.to_string()))?,
         server_time_ms: row.get::<_, i64>(at + 4)? as u64,
         content: content.into_content()?,
         recalled: row.get(at + 7)?,

@@ -1,7 +1,9 @@
 //! Heads, conversation lists and members.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use sluice_protocol::{ConversationId, Seq, UserId, UserSeq, packet::MemberRole};
+use sluice_protocol::{
+    ConversationId, Seq, UserId, UserSeq, limits::LEFT_GROUPS_MAX, packet::MemberRole,
+};
 
 use super::{
     conversation_state::{inbox_end, user_key},
@@ -76,10 +78,15 @@ impl Read for HeadsOf {
                (SELECT max(seq) FROM message WHERE conversation = l.conversation))
              FROM user_conversation_list l CROSS JOIN conversation c ON c.id = l.conversation
              WHERE l.user = ?1 AND l.is_group = 1 AND l.conversation > ?2
+               AND (?4 IS NULL OR l.last_seq IS NULL OR
+                 ((SELECT send_ms FROM message
+                   WHERE conversation = l.conversation AND seq = l.last_seq), l.conversation)
+                 >= (?4, ?5))
              ORDER BY l.conversation LIMIT ?3",
         )?;
+        let (since_ms, since) = oldest_left(connection, user)?.unzip();
         // One more than asked for tells whether others follow.
-        let mut rows = statement.query(params![user, after, limit as i64 + 1])?;
+        let mut rows = statement.query(params![user, after, limit as i64 + 1, since_ms, since])?;
         while let Some(row) = rows.next()? {
             if heads.groups.len() == limit {
                 heads.more = true;
@@ -101,7 +108,8 @@ impl Read for GroupCounts {
     fn read(&self, connection: &Connection) -> Result<Vec<usize>, StoreError> {
         let mut count = connection.prepare_cached(
             "SELECT count(*) FROM user_conversation_list
-             WHERE user = (SELECT id FROM users WHERE user_id = ?1) AND is_group = 1",
+             WHERE user = (SELECT id FROM users WHERE user_id = ?1) AND is_group = 1
+               AND last_seq IS NULL",
         )?;
         (self.0.iter())
             .map(|user| {
@@ -141,10 +149,14 @@ impl Conversations {
     fn lines(&self, connection: &Connection, user: UserKey) -> Result<Vec<Line>, StoreError> {
         // A conversation that was left stands where its last visible entry stands.
         let mut statement = connection.prepare_cached(
-            "SELECT v.id, c.conversation_id, c.name, v.is_group, v.first_seq, v.last, v.read_seq,
-                    m.send_ms
+            "SELECT v.id, c.conversation_id,
+                    coalesce((SELECT p.name FROM past_name p
+                              WHERE p.conversation = v.id AND p.until_seq > v.left_seq
+                              ORDER BY p.until_seq LIMIT 1), c.name),
+                    v.is_group, v.first_seq, v.last, v.read_seq, m.send_ms
              FROM (
                SELECT l.conversation AS id, l.is_group, l.first_seq, l.read_seq,
+                      l.last_seq AS left_seq,
                       coalesce(l.last_seq,
                         (SELECT max(seq) FROM message WHERE conversation = l.conversation)) AS last
                FROM user_conversation_list l WHERE l.user = ?1) v
@@ -315,6 +327,36 @@ fn peer_cursors(
         })
         .optional()?;
     Ok(cursors.unwrap_or_default())
+}
+
+/// The oldest of the groups that were left last, with the time of the leaving;
+/// `None` while all that were left are few enough. Costs a look at every group
+/// of who has more than that.
+fn oldest_left(
+    connection: &Connection,
+    user: UserKey,
+) -> Result<Option<(i64, ConversationKey)>, StoreError> {
+    let groups: i64 = connection
+        .prepare_cached(
+            "SELECT count(*) FROM user_conversation_list WHERE user = ?1 AND is_group = 1",
+        )?
+        .query_row([user], |row| row.get(0))?;
+    if from_sql(groups) <= LEFT_GROUPS_MAX as u64 {
+        return Ok(None);
+    }
+    let oldest = connection
+        .prepare_cached(
+            "SELECT m.send_ms, l.conversation
+             FROM user_conversation_list l
+             CROSS JOIN message m ON m.conversation = l.conversation AND m.seq = l.last_seq
+             WHERE l.user = ?1 AND l.is_group = 1
+             ORDER BY m.send_ms DESC, l.conversation DESC LIMIT 1 OFFSET ?2",
+        )?
+        .query_row(params![user, LEFT_GROUPS_MAX as i64 - 1], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()?;
+    Ok(oldest)
 }
 
 fn conversation_key(

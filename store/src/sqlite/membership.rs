@@ -133,7 +133,10 @@ impl<'e> Effect<'e> {
                     )?;
                 }
             }
-            Effect::Rename(name) => rename(connection, conversation, name)?,
+            Effect::Rename(name) => {
+                keep_name(connection, conversation, name, seq)?;
+                rename(connection, conversation, name)?;
+            }
             Effect::Join(users) => {
                 for user in users {
                     join(
@@ -215,6 +218,22 @@ fn rename(
     connection
         .prepare_cached("UPDATE conversation SET name = ?2 WHERE id = ?1")?
         .execute(params![conversation, name])?;
+    Ok(())
+}
+
+/// Those who left before a renaming go on seeing the name that was.
+fn keep_name(
+    connection: &Connection,
+    conversation: ConversationKey,
+    new: &str,
+    until: Seq,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO past_name (conversation, until_seq, name)
+             SELECT id, ?2, name FROM conversation WHERE id = ?1 AND name <> ?3",
+        )?
+        .execute(params![conversation, to_sql(until.0), new])?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Groups: membership by log entries.
 
-use sluice_protocol::{Seq, packet::MemberRole};
+use sluice_protocol::{ConversationId, Seq, limits::LEFT_GROUPS_MAX, packet::MemberRole};
 use sluice_store::{CommitRefusal, Content, Outcome, Range};
 
 use crate::kit::{Bench, Engine, PAGE, entry, group, say, seqs, user};
@@ -164,6 +164,95 @@ pub(crate) async fn roles_and_names_change(engine: Engine) {
     let kept = bench.store.entries(&positions).await.unwrap();
     assert_eq!(kept[0].as_ref().unwrap().content, promoted);
     assert_eq!(kept[1].as_ref().unwrap().content, renamed);
+}
+
+/// A group's name as a user's list shows it.
+async fn shown_name(bench: &Bench, name: &str) -> String {
+    let rows = bench.store.conversations(&user(name), None, 10).await;
+    rows.unwrap().remove(0).name
+}
+
+pub(crate) async fn who_is_out_sees_the_name_that_was(engine: Engine) {
+    let bench = Bench::with_users(engine, &["alice", "bob", "carol"]).await;
+    let id = group(4);
+    let rename = |name: &str| {
+        let name = name.to_owned();
+        entry(&id, "alice", Content::GroupRenamed { name })
+    };
+    let removed = |name: &str| entry(&id, "alice", Content::Removed { user: user(name) });
+    bench
+        .commit(vec![
+            entry(&id, "alice", founded(&["bob", "carol"])),
+            removed("bob"),
+            rename("tea"),
+            rename("coffee"),
+            removed("carol"),
+            rename("wine"),
+        ])
+        .await;
+    bench.stored(rename("of bob and carol")).await;
+    assert_eq!(shown_name(&bench, "alice").await, "of bob and carol");
+    assert_eq!(shown_name(&bench, "bob").await, "tea");
+    assert_eq!(shown_name(&bench, "carol").await, "coffee");
+    bench.stored(entry(&id, "alice", joined("bob"))).await;
+    let bench = bench.reopened().await;
+    assert_eq!(shown_name(&bench, "bob").await, "of bob and carol");
+    assert_eq!(shown_name(&bench, "carol").await, "coffee");
+}
+
+/// The ids of all heads, page by page.
+async fn all_heads(bench: &Bench, name: &str) -> Vec<ConversationId> {
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let heads = bench.store.heads(&user(name), after.as_ref(), 999).await;
+        let heads = heads.unwrap();
+        assert!(heads.groups.len() <= 999);
+        seen.extend(heads.groups.into_iter().map(|(id, ..)| id));
+        if !heads.more {
+            return seen;
+        }
+        after = seen.last().cloned();
+    }
+}
+
+pub(crate) async fn heads_name_all_present_groups_and_those_left_last(engine: Engine) {
+    const LEFT: u64 = LEFT_GROUPS_MAX as u64;
+    let bob = user("bob");
+    let bench = Bench::with_users(engine, &["alice", "bob"]).await;
+    // In order of their ids, and founded in another order than left.
+    let group = |number: u64| group(10_000 + number);
+    let numbers: Vec<u64> = (1..=LEFT + 3).collect();
+    for some in numbers.chunks(500) {
+        let entries = some.iter();
+        let entries = entries.map(|number| entry(&group(*number), "alice", founded(&["bob"])));
+        bench.commit(entries.collect()).await;
+    }
+    let counts = bench
+        .store
+        .group_counts(&[bob.clone(), user("ghost")])
+        .await;
+    assert_eq!(counts.unwrap(), [numbers.len(), 0]);
+    assert_eq!(all_heads(&bench, "bob").await.len(), numbers.len());
+    // All but number 2 are left, the highest first, each at a time of its own.
+    let left: Vec<u64> = numbers.iter().copied().filter(|n| *n != 2).rev().collect();
+    for some in left.chunks(500) {
+        let entries = some.iter();
+        let entries = entries.map(|number| entry(&group(*number), "bob", Content::Left));
+        bench.commit(entries.collect()).await;
+    }
+    let counts = bench
+        .store
+        .group_counts(&[bob.clone(), user("alice")])
+        .await;
+    assert_eq!(counts.unwrap(), [1, numbers.len()]);
+    let expected: Vec<_> = (1..=LEFT + 1).map(group).collect();
+    let seen = all_heads(&bench, "bob").await;
+    assert_eq!(seen, expected, "without the two that were left first");
+    assert_eq!(all_heads(&bench, "alice").await.len(), numbers.len());
+    // What is not among the heads can be pulled all the same.
+    let (first_left, all) = (group(LEFT + 3), Range::After(Seq(0)));
+    let page = bench.store.conversation_log(&bob, &first_left, all, PAGE);
+    assert_eq!(page.await.unwrap().unwrap().entries.len(), 2);
 }
 
 pub(crate) async fn heads_go_over_all_groups_page_by_page(engine: Engine) {

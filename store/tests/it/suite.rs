@@ -27,6 +27,8 @@ macro_rules! engine {
                     members_see_what_lies_between_joining_and_leaving,
                     roles_and_names_change,
                     heads_go_over_all_groups_page_by_page,
+                    heads_name_all_present_groups_and_those_left_last,
+                    who_is_out_sees_the_name_that_was,
                 ]
             );
             $crate::suite::tests!(
