@@ -143,7 +143,12 @@ impl Services {
             tasks.extend(consumers(&node, Receipts, Stream::Ack, &shutdown));
         }
         if roles.user {
-            tasks.extend(consumers(&node, Sessions, Stream::Session, &shutdown));
+            tasks.extend(consumers(
+                &node,
+                Sessions::new(),
+                Stream::Session,
+                &shutdown,
+            ));
         }
         Ok(Self {
             router: http::router(Arc::new(api), roles),

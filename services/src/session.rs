@@ -7,6 +7,7 @@
 //! other.
 
 use async_trait::async_trait;
+use aws_lc_rs::hmac;
 use futures_util::future::join_all;
 use hashbrown::{HashMap, HashSet};
 use sha2::{Digest, Sha256};
@@ -32,7 +33,10 @@ use crate::{
 const RESUME_TOKEN_BYTES: usize = 32;
 
 /// The consumer of `up:session`.
-pub(crate) struct Sessions;
+pub(crate) struct Sessions {
+    /// A secret of this process, which resume tokens are drawn from.
+    secret: hmac::Key,
+}
 
 /// A device that wants in, or to stay.
 struct Login {
@@ -44,6 +48,14 @@ struct Login {
     refresh: bool,
     /// Told to the device; the store gets its hash.
     resume_token: [u8; RESUME_TOKEN_BYTES],
+}
+
+/// How the directory stands to a login.
+struct Place {
+    /// There is room for the device.
+    is_free: bool,
+    /// Its route is there: the entry has come before.
+    is_bound: bool,
 }
 
 /// A session that the store has opened.
@@ -71,7 +83,7 @@ impl Work for Sessions {
         let mut logins = Vec::with_capacity(entries.len());
         let mut outbox = Outbox::default();
         for entry in entries {
-            match parse(entry) {
+            match self.parse(entry) {
                 Ok(Entry::Login(login)) => logins.push(login),
                 Ok(Entry::Logout { user, device }) => {
                     // The logins before it first: one may be this device's.
@@ -90,43 +102,66 @@ impl Work for Sessions {
     }
 }
 
-fn parse(entry: BusEntry) -> Result<Entry, Unreadable> {
-    let missing = |what: &str| Unreadable(format!("{what} is missing"));
-    let uplink = Uplink::decode(entry.payload)?;
-    if let envelope::up::Body::CheckSessions(check) = uplink.body {
-        return Ok(Entry::Check(check));
-    }
-    let origin = uplink.origin.ok_or_else(|| missing("origin"))?;
-    let device = origin.device.clone().ok_or_else(|| missing("device_id"))?;
-    match uplink.body {
-        envelope::up::Body::OpenSession(open) => {
-            let proof = match open.claims {
-                Some(claims) => SessionProof::Token {
-                    token_epoch: claims.token_epoch,
-                    expires_ms: claims.expires_ms,
-                },
-                None => SessionProof::Resume {
-                    hash: Sha256::digest(&open.resume_token).into(),
-                },
-            };
-            let connection = origin.connection.ok_or_else(|| missing("connection_id"))?;
-            Ok(Entry::Login(Login {
-                origin,
-                device,
-                connection,
-                platform: open.platform,
-                proof,
-                refresh: open.refresh,
-                resume_token: rand::random(),
-            }))
+impl Sessions {
+    pub(crate) fn new() -> Self {
+        let secret: [u8; 32] = rand::random();
+        Self {
+            secret: hmac::Key::new(hmac::HMAC_SHA256, &secret),
         }
-        envelope::up::Body::CloseSession(close) if close.forget_resume_token => Ok(Entry::Logout {
-            user: origin.user,
-            device,
-        }),
-        // The gateway has unbound the device by itself.
-        envelope::up::Body::CloseSession(_) => Ok(Entry::Nothing),
-        _ => Err(Unreadable("an entry of another service".into())),
+    }
+
+    /// A token that nobody can guess, and the same one for an entry that comes
+    /// again: by its hash the store knows an opening that it has done before, when
+    /// the batch failed after it. An entry names its connection, request and time,
+    /// so no two have the same bytes. Another process, which takes over the batch of
+    /// a dead one, draws another: those resumes are refused.
+    fn resume_token(&self, entry: &[u8]) -> [u8; RESUME_TOKEN_BYTES] {
+        let mut token = [0; RESUME_TOKEN_BYTES];
+        token.copy_from_slice(hmac::sign(&self.secret, entry).as_ref());
+        token
+    }
+
+    fn parse(&self, entry: BusEntry) -> Result<Entry, Unreadable> {
+        let missing = |what: &str| Unreadable(format!("{what} is missing"));
+        let payload = entry.payload.clone();
+        let uplink = Uplink::decode(entry.payload)?;
+        if let envelope::up::Body::CheckSessions(check) = uplink.body {
+            return Ok(Entry::Check(check));
+        }
+        let origin = uplink.origin.ok_or_else(|| missing("origin"))?;
+        let device = origin.device.clone().ok_or_else(|| missing("device_id"))?;
+        match uplink.body {
+            envelope::up::Body::OpenSession(open) => {
+                let proof = match open.claims {
+                    Some(claims) => SessionProof::Token {
+                        token_epoch: claims.token_epoch,
+                        expires_ms: claims.expires_ms,
+                    },
+                    None => SessionProof::Resume {
+                        hash: Sha256::digest(&open.resume_token).into(),
+                    },
+                };
+                let connection = origin.connection.ok_or_else(|| missing("connection_id"))?;
+                Ok(Entry::Login(Login {
+                    origin,
+                    device,
+                    connection,
+                    platform: open.platform,
+                    proof,
+                    refresh: open.refresh,
+                    resume_token: self.resume_token(&payload),
+                }))
+            }
+            envelope::up::Body::CloseSession(close) if close.forget_resume_token => {
+                Ok(Entry::Logout {
+                    user: origin.user,
+                    device,
+                })
+            }
+            // The gateway has unbound the device by itself.
+            envelope::up::Body::CloseSession(_) => Ok(Entry::Nothing),
+            _ => Err(Unreadable("an entry of another service".into())),
+        }
     }
 }
 
@@ -143,13 +178,13 @@ async fn open(node: &Node, logins: &[Login], outbox: &mut Outbox) -> Result<(), 
     let epochs_before = epochs(&*node.store, &users).await?;
     let now_ms = clock::now_ms();
     let places = places(node, logins, &users).await?;
-    let openings = (logins.iter().zip(places))
-        .map(|(login, has_place)| login.opening(has_place, now_ms))
+    let openings = (logins.iter().zip(&places))
+        .map(|(login, place)| login.opening(place.is_free, now_ms))
         .collect();
     let outcomes = node.store.open_sessions(openings).await?;
 
     let mut opened = Vec::with_capacity(logins.len());
-    for (login, outcome) in logins.iter().zip(outcomes) {
+    for ((login, place), outcome) in logins.iter().zip(places).zip(outcomes) {
         match outcome {
             SessionOutcome::Opened {
                 inbox_seq,
@@ -162,6 +197,10 @@ async fn open(node: &Node, logins: &[Login], outbox: &mut Outbox) -> Result<(), 
                 number,
             }),
             SessionOutcome::Refused(refusal) => {
+                // Opened the first time, and by now revoked, say.
+                if place.is_bound {
+                    unbind(node, login).await?;
+                }
                 refuse(outbox, login, &session_refusal(login.may_know(refusal)));
                 if login.refresh {
                     shut_out(outbox, login, refusal);
@@ -182,9 +221,7 @@ async fn open(node: &Node, logins: &[Login], outbox: &mut Outbox) -> Result<(), 
             // What a refresh finds bound is for its gateway to unbind: whoever
             // revoked looks for it to end it.
             if !login.refresh {
-                node.directory
-                    .unbind(user, &login.device, login.connection)
-                    .await?;
+                unbind(node, login).await?;
             }
             refuse(outbox, login, &session_refusal(refusal));
             // A login that came twice is open already, too.
@@ -244,25 +281,30 @@ async fn check_sessions(
 }
 
 /// Whether each login would find a place among its user's devices, so that no
-/// resume token is spent for nothing. The bind has the last word: of logins that
+/// resume token is spent for nothing, and whether it has one already. The bind has the last word: of logins that
 /// run beside each other one may still find the last place taken.
-async fn places(node: &Node, logins: &[Login], users: &[UserId]) -> Result<Vec<bool>, BusError> {
+async fn places(node: &Node, logins: &[Login], users: &[UserId]) -> Result<Vec<Place>, BusError> {
     let policy: DevicePolicy = node.config.device_policy.into();
     let routes = node.directory.lookup(users).await?;
     let mut routes: HashMap<&UserId, Vec<Route>> = users.iter().zip(routes).collect();
     let places = logins.iter().map(|login| {
         if login.refresh {
-            return true;
+            // What is bound there is its gateway's to unbind.
+            return Place {
+                is_free: true,
+                is_bound: false,
+            };
         }
         let new = login.route();
         let routes = routes.entry(&login.origin.user).or_default();
+        let is_bound = routes.iter().any(|old| old.connection == login.connection);
         let stay = routes.iter().filter(|old| !policy.replaces(&new, old));
-        let has_place = stay.count() < node.config.devices_max;
-        if has_place {
+        let is_free = stay.count() < node.config.devices_max;
+        if is_free {
             routes.retain(|old| !policy.replaces(&new, old));
             routes.push(new);
         }
-        has_place
+        Place { is_free, is_bound }
     });
     Ok(places.collect())
 }
@@ -304,6 +346,14 @@ async fn bind(node: &Node, session: &Opened<'_>) -> Result<Result<Vec<Route>, Re
             "a later login of this device is in place",
         )),
     })
+}
+
+async fn unbind(node: &Node, login: &Login) -> Result<(), BusError> {
+    let user = &login.origin.user;
+    node.directory
+        .unbind(user, &login.device, login.connection)
+        .await?;
+    Ok(())
 }
 
 fn refuse(outbox: &mut Outbox, login: &Login, refusal: &Refusal) {

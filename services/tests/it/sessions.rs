@@ -1,13 +1,25 @@
 //! Sessions: opened, resumed, replaced, bounded, ended.
 
-use sluice_bus::{Directory as _, MemoryBus, MemoryBusConfig, Stream};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use sluice_bus::{
+    Bind, BindOutcome, BusError, DevicePolicy, Directory, MemoryBus, MemoryBusConfig,
+    MemoryDirectory, PresenceWatch, Route, Stream,
+};
 use sluice_protocol::{
-    DeviceId,
+    ConnectionId, DeviceId, Incarnation, UserId,
     envelope::{CloseSession, OpenSession, SessionOpened, delivery, up},
     packet::{CloseReason, ErrorCode, Platform},
 };
-use sluice_services::{Config, DeviceRule};
-use sluice_store::{Store as _, UserStatus};
+use sluice_services::{Config, DeviceRule, Services};
+use sluice_store::{SqliteStore, Store as _, UserStatus};
 
 use crate::world::{World, config, user};
 
@@ -67,6 +79,132 @@ async fn a_session_is_opened_resumed_once_and_bound() {
     assert_eq!(refreshed.login, 0);
     let routes = world.directory.lookup(&[user("alice")]).await.unwrap();
     assert_eq!(routes[0][0].connection, second.connection);
+    world.stop().await;
+}
+
+/// A directory whose answers to binds get lost, as often as that is set, and their
+/// batches with them.
+struct LosingBinds {
+    directory: Arc<MemoryDirectory>,
+    to_lose: AtomicU32,
+    /// When the batch comes again, the tokens are revoked before it is looked at.
+    revokes_in: Option<Arc<SqliteStore>>,
+    comes_again: AtomicBool,
+}
+
+#[async_trait]
+impl Directory for LosingBinds {
+    async fn bind(
+        &self,
+        bind: Bind,
+        policy: DevicePolicy,
+        devices_max: usize,
+    ) -> Result<BindOutcome, BusError> {
+        let outcome = self.directory.bind(bind, policy, devices_max).await;
+        let left = |left: u32| left.checked_sub(1);
+        let (order, lose) = (Ordering::Relaxed, &self.to_lose);
+        if lose.fetch_update(order, order, left).is_err() {
+            return outcome;
+        }
+        self.comes_again.store(true, Ordering::Relaxed);
+        // An error that ends the reader, so that its batch is given back.
+        Err(BusError::LeaseLost("a bind's answer is lost".into()))
+    }
+    async fn unbind(
+        &self,
+        user: &UserId,
+        device: &DeviceId,
+        connection: ConnectionId,
+    ) -> Result<bool, BusError> {
+        self.directory.unbind(user, device, connection).await
+    }
+    async fn reassert(&self, binds: Vec<Bind>) -> Result<Vec<Bind>, BusError> {
+        self.directory.reassert(binds).await
+    }
+    async fn lookup(&self, users: &[UserId]) -> Result<Vec<Vec<Route>>, BusError> {
+        let comes_again = self.comes_again.swap(false, Ordering::Relaxed);
+        if let (true, Some(store)) = (comes_again, &self.revokes_in) {
+            for user in users {
+                store.revoke_tokens(user, None).await.unwrap();
+            }
+        }
+        self.directory.lookup(users).await
+    }
+    async fn watch(&self, users: &[UserId]) -> Result<PresenceWatch, BusError> {
+        self.directory.watch(users).await
+    }
+    async fn lease(&self, gateway: Incarnation, ttl: Duration) -> Result<(), BusError> {
+        self.directory.lease(gateway, ttl).await
+    }
+    async fn release(&self, gateway: Incarnation) -> Result<(), BusError> {
+        self.directory.release(gateway).await
+    }
+    async fn gateways(&self) -> Result<Vec<Incarnation>, BusError> {
+        self.directory.gateways().await
+    }
+}
+
+async fn world_that_loses_binds(revoking: bool) -> (World, Arc<LosingBinds>) {
+    let mut world = World::idle(config(), MemoryBus::new(MemoryBusConfig::default())).await;
+    let directory = Arc::new(LosingBinds {
+        directory: world.directory.clone(),
+        to_lose: AtomicU32::new(0),
+        revokes_in: revoking.then(|| world.store.clone()),
+        comes_again: AtomicBool::new(false),
+    });
+    let mut parts = world.parts().await;
+    parts.directory = directory.clone();
+    let services = Services::start(config(), parts, world.shutdown.clone());
+    world.services = Some(services.await.unwrap());
+    (world, directory)
+}
+
+#[tokio::test]
+async fn a_resume_whose_batch_comes_again_is_the_same_opening() {
+    let (mut world, directory) = world_that_loses_binds(false).await;
+    world.add_users(&["alice"]).await;
+    let first = world.gateway.device("alice", "phone");
+    let claims = world.claims("alice").await;
+    let mut token = opened(world.open(&first, claims).await).resume_token;
+    for lost in 1..=3 {
+        directory.to_lose.store(lost, Ordering::Relaxed);
+        let device = world.gateway.device("alice", "phone");
+        let resumed = opened(world.open(&device, resume(&token)).await);
+        assert_eq!(directory.to_lose.load(Ordering::Relaxed), 0);
+        assert_ne!(resumed.resume_token, token);
+        let routes = world.directory.lookup(&[user("alice")]).await.unwrap();
+        assert_eq!(routes[0].len(), 1);
+        assert_eq!(routes[0][0].connection, device.connection);
+        token = resumed.resume_token;
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_login_refused_at_its_second_coming_leaves_no_route() {
+    let (mut world, directory) = world_that_loses_binds(true).await;
+    world.add_users(&["alice"]).await;
+    for (name, code) in [
+        ("laptop", ErrorCode::TokenRevoked),
+        ("phone", ErrorCode::BadResumeToken),
+    ] {
+        let phone = world.gateway.device("alice", "phone");
+        let claims = world.claims("alice").await;
+        let session = opened(world.open(&phone, claims.clone()).await);
+        let login = match name {
+            "phone" => resume(&session.resume_token),
+            _ => claims,
+        };
+        directory.to_lose.store(1, Ordering::Relaxed);
+        let device = world.gateway.device("alice", name);
+        assert_eq!(refused(world.open(&device, login).await), code);
+        assert_eq!(directory.to_lose.load(Ordering::Relaxed), 0);
+        let routes = world.directory.lookup(&[user("alice")]).await.unwrap();
+        let left = routes[0]
+            .iter()
+            .filter(|it| it.connection == device.connection);
+        assert_eq!(left.count(), 0);
+    }
     world.stop().await;
 }
 
