@@ -47,8 +47,15 @@ pub struct Config {
     pub argon2_memory_kib: u32,
     /// Passes of one password hash over its memory.
     pub argon2_iterations: u32,
-    /// Password hashes computed at once; over it, 503 with `Retry-After`.
+    /// Password hashes computed at once; more logins and registrations wait.
     pub password_hashes_at_once_max: usize,
+    /// Logins and registrations that wait for that; over it, 503.
+    pub password_waits_max: usize,
+    /// One that waited this long gets 503.
+    pub password_wait_ms: u64,
+    /// Those of one address that hash or wait; over it, 429. Addresses in
+    /// `http.address_limit_exempt` are free of it.
+    pub password_hashes_per_address_max: usize,
     /// Wrong or right, this many logins a user id and minute; over it, 429.
     pub logins_per_user_per_minute: u32,
     /// User ids whose login attempts are counted.
@@ -126,6 +133,10 @@ impl Config {
                 "password_hashes_at_once_max",
                 self.password_hashes_at_once_max,
             ),
+            (
+                "password_hashes_per_address_max",
+                self.password_hashes_per_address_max,
+            ),
             ("login_table_max_users", self.login_table_max_users),
             (
                 "additions_per_user_per_hour",
@@ -181,6 +192,9 @@ impl Default for Config {
             argon2_memory_kib: 19 * 1024,
             argon2_iterations: 2,
             password_hashes_at_once_max: 4,
+            password_waits_max: 128,
+            password_wait_ms: 1000,
+            password_hashes_per_address_max: 8,
             logins_per_user_per_minute: 10,
             login_table_max_users: 65_536,
             additions_per_user_per_hour: 1000,

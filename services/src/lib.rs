@@ -32,6 +32,7 @@ mod token;
 mod wire;
 
 pub use config::{AdminToken, Config, DeviceRule, Roles};
+pub use http::Peer;
 pub use services::{Parts, Services, ServicesError};
 pub use snowflake::Snowflake;
 pub use token::{Claims, TokenError, TokenSigner};

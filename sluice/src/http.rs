@@ -19,6 +19,7 @@ use axum::{Router, body::Body};
 use hyper::{Request, body::Incoming, server::conn::http1};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Deserialize;
+use sluice_services::Peer;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -35,7 +36,8 @@ pub struct Bounds {
     pub connections_max: usize,
     /// Connections at once from one address; one more is answered 429.
     pub connections_per_address: usize,
-    /// Addresses without that limit: this machine, where a proxy may run.
+    /// Addresses without that limit, and without that of passwords: this machine,
+    /// where a proxy may run.
     pub address_limit_exempt: Vec<IpAddr>,
     /// For a request's head, and between two requests.
     pub head_timeout_ms: u64,
@@ -47,7 +49,7 @@ pub struct Bounds {
 /// keeps its seat by holding it.
 struct Seats {
     all: Arc<Semaphore>,
-    by_address: HashMap<IpAddr, Arc<()>>,
+    by_address: HashMap<Peer, Arc<()>>,
     bounds: Arc<Bounds>,
 }
 
@@ -107,6 +109,12 @@ impl Bounds {
             None => Ok(()),
         }
     }
+
+    /// What an address counts for; `None` when it is exempt.
+    fn counted(&self, address: IpAddr) -> Option<Peer> {
+        let exempt = self.address_limit_exempt.contains(&address.to_canonical());
+        (!exempt).then(|| Peer::new(address))
+    }
 }
 
 // === impl Seats ===
@@ -127,14 +135,14 @@ impl Seats {
             .map_err(|_| FULL)?;
         Ok(Seat {
             _of_all: of_all,
-            _of_address: self.take_of_address(peer.to_canonical())?,
+            _of_address: self.take_of_address(peer)?,
         })
     }
 
     fn take_of_address(&mut self, peer: IpAddr) -> Result<Option<Arc<()>>, &'static [u8]> {
-        if self.bounds.address_limit_exempt.contains(&peer) {
+        let Some(peer) = self.bounds.counted(peer) else {
             return Ok(None);
-        }
+        };
         // Those without a connection are forgotten, so the table stays bounded.
         if self.by_address.len() >= self.bounds.connections_max.saturating_mul(2) {
             self.by_address
@@ -224,8 +232,12 @@ async fn converse(
     {
         tracing::debug!(%peer, %error, "a stalled reader will not be let go");
     }
-    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+    let counted = bounds.counted(peer.ip());
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         let router = router.clone();
+        if let Some(peer) = counted {
+            request.extensions_mut().insert(peer);
+        }
         async move { Ok::<_, Infallible>(answer(router, request).await) }
     });
     let connection = http1::Builder::new()

@@ -1,6 +1,9 @@
 //! Who calls: the bearer token of a user, or the admin's.
+//!
+//! A token may be revoked while the call's body still comes: `JsonBody` asks
+//! again ([`Held::check`]) when that took long.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::{
@@ -9,6 +12,7 @@ use axum::{
 };
 use sluice_protocol::{UserId, packet::ErrorCode};
 use sluice_store::{User, UserStatus};
+use tokio::time::Instant;
 
 use super::{Api, error::ApiError};
 use crate::{TokenError, clock, seats::Seat};
@@ -16,6 +20,17 @@ use crate::{TokenError, clock, seats::Seat};
 /// The user whose valid, unrevoked token the call carries, with a seat among the
 /// calls under way. Reads and changes have seats apart.
 pub(crate) struct Caller(pub(crate) User, pub(crate) Seat);
+
+/// A token that was good when the call began; an extension of its request.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    user: UserId,
+    epoch: u64,
+    seen: Instant,
+}
+
+/// So long a token's user is believed without another look.
+const BELIEVED: Duration = Duration::from_secs(1);
 
 /// The call carries the admin token.
 pub(crate) struct Admin;
@@ -56,20 +71,44 @@ impl FromRequestParts<Arc<Api>> for Caller {
             _ => &api.changes,
         };
         let seat = seats.take(&user)?;
+        let held = Held {
+            user,
+            epoch: claims.ep,
+            seen: Instant::now(),
+        };
+        let user = held.user(api).await?;
+        parts.extensions.insert(held);
+        Ok(Self(user, seat))
+    }
+}
+
+// === impl Held ===
+
+impl Held {
+    /// Whether the token is good still, if that was seen too long ago.
+    pub(super) async fn check(&self, api: &Api) -> Result<(), ApiError> {
+        if self.seen.elapsed() < BELIEVED {
+            return Ok(());
+        }
+        self.user(api).await.map(drop)
+    }
+
+    /// The user, unless they or the token are void.
+    async fn user(&self, api: &Api) -> Result<User, ApiError> {
         let user = api
-            .user(&user)
+            .user(&self.user)
             .await?
             .ok_or_else(|| ApiError::new(ErrorCode::BadToken, "the token's user is gone"))?;
         if user.status == UserStatus::Banned {
             return Err(ApiError::new(ErrorCode::Banned, "you are banned"));
         }
-        if user.token_epoch != claims.ep {
+        if user.token_epoch != self.epoch {
             return Err(ApiError::new(
                 ErrorCode::TokenRevoked,
                 "the token was revoked; log in again",
             ));
         }
-        Ok(Self(user, seat))
+        Ok(user)
     }
 }
 

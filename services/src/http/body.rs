@@ -12,10 +12,11 @@ use axum::{
 };
 use serde::de::DeserializeOwned;
 
-use super::{Api, error::ApiError};
+use super::{Api, bearer::Held, error::ApiError};
 
 /// A JSON body that has its type's form, and comes whole within
-/// `http_body_timeout_ms`, however it trickles.
+/// `http_body_timeout_ms`, however it trickles. If it took long, its caller's
+/// token is good still.
 pub(crate) struct JsonBody<T>(pub(crate) T);
 
 /// Query parameters that have their type's form.
@@ -37,11 +38,13 @@ fn bad_form(status: StatusCode, reason: String) -> ApiError {
     }
 }
 
-impl<T: DeserializeOwned> FromRequest<Arc<Api>> for JsonBody<T> {
+impl<T: DeserializeOwned + Send> FromRequest<Arc<Api>> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, api: &Arc<Api>) -> Result<Self, ApiError> {
         let bound = Duration::from_millis(api.node.config.http_body_timeout_ms);
+        // Of calls that have a `Caller`, which comes before the body.
+        let held = request.extensions().get::<Held>().cloned();
         let read = Json::<T>::from_request(request, api);
         let Ok(read) = tokio::time::timeout(bound, read).await else {
             return Err(bad_form(
@@ -49,8 +52,13 @@ impl<T: DeserializeOwned> FromRequest<Arc<Api>> for JsonBody<T> {
                 "the body did not come in time".to_owned(),
             ));
         };
-        read.map(|Json(body)| Self(body))
-            .map_err(|rejection: JsonRejection| bad_form(rejection.status(), rejection.body_text()))
+        let Json(body) = read.map_err(|rejection: JsonRejection| {
+            bad_form(rejection.status(), rejection.body_text())
+        })?;
+        if let Some(held) = held {
+            held.check(api).await?;
+        }
+        Ok(Self(body))
     }
 }
 

@@ -8,9 +8,11 @@ mod calls;
 mod conversations;
 mod error;
 mod groups;
+mod hash_slots;
 mod json;
 mod messages;
 mod passwords;
+mod peer;
 mod rate_limit;
 mod users;
 
@@ -31,6 +33,7 @@ use utoipa::{
 use utoipa_axum::router::OpenApiRouter;
 
 pub(crate) use self::calls::Calls;
+pub use self::peer::Peer;
 use self::{error::ApiError, passwords::Passwords, rate_limit::RateLimit};
 use crate::{Roles, TokenSigner, downlink::Outbox, node::Node, seats::Seats};
 

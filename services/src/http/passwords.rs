@@ -1,16 +1,16 @@
-//! Password hashes: Argon2id on blocking threads, a bounded number at once.
-
-use std::sync::Arc;
+//! Password hashes: Argon2id on blocking threads, each with a slot (`hash_slots`).
 
 use argon2::{
     Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version,
     password_hash::phc::PasswordHash,
 };
 use sluice_protocol::packet::ErrorCode;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::error::ApiError;
-use crate::Config;
+use super::{
+    error::ApiError,
+    hash_slots::{HashSlots, Slot},
+};
+use crate::{Config, Peer};
 
 /// Longest password in bytes: hashing reads all of it.
 const PASSWORD_MAX_BYTES: usize = 1024;
@@ -20,13 +20,10 @@ const PASSWORD_MIN_BYTES: usize = 8;
 /// Makes and verifies hashes.
 pub(crate) struct Passwords {
     argon2: Argon2<'static>,
-    at_once: Arc<Semaphore>,
+    slots: HashSlots,
     /// Of no password: who asks for a user that isn't there waits as long.
     nobody: String,
 }
-
-/// Leave to hash, once.
-pub(crate) struct Slot(#[allow(dead_code)] OwnedSemaphorePermit);
 
 // === impl Passwords ===
 
@@ -43,13 +40,17 @@ impl Passwords {
             .to_string();
         Ok(Self {
             argon2,
-            at_once: Arc::new(Semaphore::new(config.password_hashes_at_once_max.max(1))),
+            slots: HashSlots::new(config),
             nobody,
         })
     }
 
     /// A PHC string for a new password.
-    pub(crate) async fn hash(&self, password: String) -> Result<String, ApiError> {
+    pub(crate) async fn hash(
+        &self,
+        password: String,
+        peer: Option<Peer>,
+    ) -> Result<String, ApiError> {
         if password.len() < PASSWORD_MIN_BYTES || password.len() > PASSWORD_MAX_BYTES {
             return Err(ApiError::new(
                 ErrorCode::BadRequest,
@@ -57,7 +58,7 @@ impl Passwords {
             ));
         }
         let argon2 = self.argon2.clone();
-        run(self.slot()?, move || {
+        run(self.slot(peer).await?, move || {
             argon2
                 .hash_password(password.as_bytes())
                 .map(|hash| hash.to_string())
@@ -69,12 +70,9 @@ impl Passwords {
         .await?
     }
 
-    /// A place among those that hash at once.
-    pub(crate) fn slot(&self) -> Result<Slot, ApiError> {
-        let permit = self.at_once.clone().try_acquire_owned();
-        permit
-            .map(Slot)
-            .map_err(|_| ApiError::unavailable("too many logins at once, try again"))
+    /// A place among those that hash at once, in its turn.
+    pub(crate) async fn slot(&self, peer: Option<Peer>) -> Result<Slot, ApiError> {
+        self.slots.take(peer).await
     }
 
     /// Whether the password fits; takes as long when there is no hash to hold

@@ -19,7 +19,7 @@ use super::{
     body::{JsonBody, PathOf},
     error::{ApiError, ErrorBody},
 };
-use crate::clock;
+use crate::{Peer, clock};
 
 pub(super) fn router() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
@@ -93,11 +93,12 @@ struct Token {
     responses((status = CREATED, body = Account), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 async fn register(
     State(api): State<Arc<Api>>,
+    peer: Option<Peer>,
     JsonBody(registration): JsonBody<Registration>,
 ) -> Result<(StatusCode, Json<Account>), ApiError> {
     let id = UserId::parse(&registration.user_id)?;
     let username = checked_username(registration.username, &id)?;
-    let password_hash = api.passwords.hash(registration.password).await?;
+    let password_hash = api.passwords.hash(registration.password, peer).await?;
     let user = NewUser {
         id,
         username: username.clone(),
@@ -114,10 +115,11 @@ async fn register(
     responses((status = OK, body = Token), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 async fn login(
     State(api): State<Arc<Api>>,
+    peer: Option<Peer>,
     JsonBody(credentials): JsonBody<Credentials>,
 ) -> Result<Json<Token>, ApiError> {
     let id = UserId::parse(&credentials.user_id)?;
-    let user = check_password(&api, &id, credentials.password).await?;
+    let user = check_password(&api, &id, credentials.password, peer).await?;
     if user.status == UserStatus::Banned {
         return Err(ApiError::new(ErrorCode::Banned, "you are banned"));
     }
@@ -158,10 +160,11 @@ async fn logout(
 async fn change_password(
     State(api): State<Arc<Api>>,
     Caller(user, _seat): Caller,
+    peer: Option<Peer>,
     JsonBody(change): JsonBody<PasswordChange>,
 ) -> Result<Json<Token>, ApiError> {
-    check_password(&api, &user.id, change.password).await?;
-    let hash = api.passwords.hash(change.new_password).await?;
+    check_password(&api, &user.id, change.password, peer).await?;
+    let hash = api.passwords.hash(change.new_password, peer).await?;
     let epoch = api.node.store.revoke_tokens(&user.id, Some(hash)).await?;
     api.kick(
         &user.id,
@@ -192,9 +195,14 @@ async fn presence(
 
 /// The user if this is the password; the same answer, after the same time,
 /// whether the user or the password is wrong.
-async fn check_password(api: &Api, id: &UserId, password: String) -> Result<User, ApiError> {
+async fn check_password(
+    api: &Api,
+    id: &UserId,
+    password: String,
+    peer: Option<Peer>,
+) -> Result<User, ApiError> {
     // First: an entry in the limit's table is to cost a hash.
-    let slot = api.passwords.slot()?;
+    let slot = api.passwords.slot(peer).await?;
     if let Err(wait_s) = api.login_limit.take(id, 1, clock::now_ms()) {
         return Err(
             ApiError::new(ErrorCode::RateLimited, "too many attempts for this user")

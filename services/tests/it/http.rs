@@ -15,7 +15,7 @@ use sluice_bus::{
     faulty_bus::{Fault, FaultPlan, FaultyBus},
 };
 use sluice_protocol::packet::CloseReason;
-use sluice_services::Config;
+use sluice_services::{Config, Peer};
 use tower::ServiceExt as _;
 
 use crate::world::{World, config, fresh_id, pair, text};
@@ -266,6 +266,51 @@ async fn one_user_adds_a_bounded_number_of_people_an_hour() {
 }
 
 #[tokio::test]
+async fn a_logout_holds_for_calls_whose_body_still_comes() {
+    let world = World::new().await;
+    let api = Api::of(&world);
+    let (ann, ben) = (api.user("ann").await, api.user("ben").await);
+    // A call that has begun, and what lets its body come.
+    let begin = async |path: &str, token: &str, body: Value| {
+        let (whole, awaited) = tokio::sync::oneshot::channel::<String>();
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::AUTHORIZATION, format!("Bearer {token}"))
+            .body(Body::from_stream(futures_util::stream::once(awaited)))
+            .unwrap();
+        let call = Api(api.0.clone());
+        let call = tokio::spawn(async move { call.ask(request).await });
+        (whole, body.to_string(), call)
+    };
+    let text = |peer: &str| json!({"to_user": peer, "text": "late"});
+    let calls = [
+        begin("/messages", &ann, text("ben")).await,
+        begin("/groups", &ann, json!({"name": "late"})).await,
+        begin("/messages", &ben, text("ann")).await,
+    ];
+    // By now they wait for their bodies. Were they slower, they would be refused
+    // as well.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    api.call("GET", "/users/logout/ann", &ann, None)
+        .await
+        .is(204);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let mut statuses = Vec::new();
+    for (whole, body, call) in calls {
+        whole.send(body).unwrap();
+        let answer = call.await.unwrap();
+        statuses.push(answer.status.as_u16());
+        if answer.status == StatusCode::UNAUTHORIZED {
+            answer.refused(401, "token_revoked");
+        }
+    }
+    assert_eq!(statuses, [401, 401, 200], "ben may be slow");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn password_attempts_are_limited_by_user_and_at_once() {
     let limited = Config {
         logins_per_user_per_minute: 2,
@@ -292,6 +337,7 @@ async fn password_attempts_are_limited_by_user_and_at_once() {
 
     let slow = Config {
         password_hashes_at_once_max: 1,
+        password_waits_max: 0,
         argon2_memory_kib: 4096,
         argon2_iterations: 3,
         ..config()
@@ -305,6 +351,68 @@ async fn password_attempts_are_limited_by_user_and_at_once() {
         .into_iter()
         .filter(|answer| answer.status == StatusCode::SERVICE_UNAVAILABLE && answer.retry_after);
     assert_eq!(turned_away.count(), 2);
+    world.stop().await;
+}
+
+/// As if an address had called that is counted.
+fn login_from(last: u8, name: &str, password: &str) -> Request<Body> {
+    let body = json!({"user_id": name, "password": password}).to_string();
+    Request::builder()
+        .method(Method::POST)
+        .uri("/users/login")
+        .header(header::CONTENT_TYPE, "application/json")
+        .extension(Peer::new([192, 0, 2, last].into()))
+        .body(Body::from(body))
+        .unwrap()
+}
+
+#[tokio::test]
+async fn strangers_who_log_in_nobody_keep_nobody_out() {
+    let config = Config {
+        password_hashes_at_once_max: 1,
+        password_waits_max: 32,
+        // The test is of turns, not of this machine's speed.
+        password_wait_ms: 20_000,
+        password_hashes_per_address_max: 4,
+        logins_per_user_per_minute: 1000,
+        argon2_memory_kib: 1024,
+        ..config()
+    };
+    let world = World::with(config, MemoryBus::new(MemoryBusConfig::default())).await;
+    let api = Api::of(&world);
+    api.user("victim").await;
+    let refused = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let mut strangers = tokio::task::JoinSet::new();
+    for stranger in 0..12 {
+        let (api, refused) = (Api(api.0.clone()), refused.clone());
+        strangers.spawn(async move {
+            for attempt in 0.. {
+                let name = format!("nobody{stranger}-{attempt}");
+                let answer = api.ask(login_from(1, &name, "guess guess")).await;
+                if answer.status == StatusCode::TOO_MANY_REQUESTS {
+                    assert!(answer.retry_after);
+                    answer.refused(429, "too_many_pending");
+                    refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                } else {
+                    answer.refused(401, "bad_credentials");
+                }
+            }
+        });
+    }
+    while refused.load(std::sync::atomic::Ordering::Relaxed) < 12 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // From elsewhere, and from an address that isn't counted.
+    for _ in 0..10 {
+        let login = login_from(2, "victim", "correct horse");
+        api.ask(login).await.is(200);
+        let account = json!({"user_id": "victim", "password": "correct horse"});
+        let login = api.call("POST", "/users/login", "", Some(account));
+        login.await.is(200);
+    }
+    assert_eq!(strangers.try_join_next().map(|ended| ended.is_ok()), None);
+    strangers.shutdown().await;
     world.stop().await;
 }
 
