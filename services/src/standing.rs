@@ -31,13 +31,38 @@ pub(crate) struct Standings {
 /// Values with the time until which they hold.
 struct Kept {
     statuses: Cache<UserId, (UserStatus, u64)>,
-    /// By (blocker, blocked).
-    blocks: Cache<(UserId, UserId), (bool, u64)>,
+    blocks: Blocks,
     /// Raised by every change: what was read before it must not be kept.
     changes: u64,
     /// Whether changes elsewhere are told to this node.
     is_told: bool,
 }
+
+/// The kept blocks. To forget a blocker costs the same, however many are kept:
+/// their blocks stay where they are, and hold no more since they are older.
+struct Blocks {
+    /// By (blocker, blocked).
+    kept: Cache<(UserId, UserId), Block>,
+    /// When blockers were last forgotten.
+    forgotten: HashMap<UserId, u64>,
+    forgotten_max: usize,
+    /// What was kept before this holds for nobody.
+    since: u64,
+    /// Raised by all that is forgotten.
+    now: u64,
+}
+
+/// Whether a pair's block stands.
+struct Block {
+    on: bool,
+    until_ms: u64,
+    /// [`Blocks::now`] when it was kept.
+    kept_at: u64,
+}
+
+/// Blockers that are known to be forgotten, as a part of the blocks that may be
+/// kept; past it all are.
+const FORGOTTEN_PER_KEPT: usize = 8;
 
 // === impl Standing ===
 
@@ -60,7 +85,7 @@ impl Standings {
         Self {
             kept: Mutex::new(Kept {
                 statuses: Cache::new(max.max(1)),
-                blocks: Cache::new(max.max(1)),
+                blocks: Blocks::new(max.max(1)),
                 changes: 0,
                 is_told: false,
             }),
@@ -90,12 +115,12 @@ impl Standings {
                 }
             }
             for pair in pairs {
-                match kept.blocks.get(pair) {
-                    Some((true, until_ms)) if *until_ms > now_ms => {
+                match kept.blocks.find(pair, now_ms) {
+                    Some(true) => {
                         standing.blocked.insert(pair.clone());
                     }
-                    Some((false, until_ms)) if *until_ms > now_ms => {}
-                    _ => ask_pairs.push(pair.clone()),
+                    Some(false) => {}
+                    None => ask_pairs.push(pair.clone()),
                 }
             }
             kept.changes
@@ -122,7 +147,7 @@ impl Standings {
         }
         for (pair, on) in ask_pairs.into_iter().zip(blocks) {
             if keep {
-                kept.blocks.insert(pair.clone(), (on, until_ms));
+                kept.blocks.keep(pair.clone(), on, until_ms);
             }
             if on {
                 standing.blocked.insert(pair);
@@ -136,7 +161,7 @@ impl Standings {
         let mut kept = self.kept.lock();
         kept.changes += 1;
         kept.statuses.remove(user);
-        kept.blocks.retain(|(blocker, _), _| blocker != user);
+        kept.blocks.forget(user);
     }
 
     /// Changes may have been missed.
@@ -144,7 +169,7 @@ impl Standings {
         let mut kept = self.kept.lock();
         kept.changes += 1;
         kept.statuses.clear();
-        kept.blocks.clear();
+        kept.blocks.forget_all();
     }
 
     /// From now on changes elsewhere are told to this node, or are not.
@@ -152,5 +177,108 @@ impl Standings {
         if std::mem::replace(&mut self.kept.lock().is_told, is_told) != is_told {
             self.forget_all();
         }
+    }
+}
+
+// === impl Blocks ===
+
+impl Blocks {
+    fn new(max: usize) -> Self {
+        Self {
+            kept: Cache::new(max),
+            forgotten: HashMap::new(),
+            forgotten_max: max.div_ceil(FORGOTTEN_PER_KEPT),
+            since: 0,
+            now: 0,
+        }
+    }
+
+    fn find(&self, pair: &(UserId, UserId), now_ms: u64) -> Option<bool> {
+        let block = self.kept.get(pair)?;
+        let since = self.forgotten.get(&pair.0).unwrap_or(&self.since);
+        (block.until_ms > now_ms && block.kept_at >= *since).then_some(block.on)
+    }
+
+    fn keep(&mut self, pair: (UserId, UserId), on: bool, until_ms: u64) {
+        let kept_at = self.now;
+        let block = Block {
+            on,
+            until_ms,
+            kept_at,
+        };
+        self.kept.insert(pair, block);
+    }
+
+    fn forget(&mut self, blocker: &UserId) {
+        self.now += 1;
+        if self.forgotten.len() >= self.forgotten_max && !self.forgotten.contains_key(blocker) {
+            self.forgotten.clear();
+            self.since = self.now;
+        }
+        self.forgotten.insert(blocker.clone(), self.now);
+    }
+
+    fn forget_all(&mut self) {
+        self.now += 1;
+        self.since = self.now;
+        self.forgotten.clear();
+        self.kept.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(name: &str) -> UserId {
+        UserId::parse(name).unwrap()
+    }
+
+    fn pair(blocker: &str, blocked: &str) -> (UserId, UserId) {
+        (user(blocker), user(blocked))
+    }
+
+    #[test]
+    fn a_blocker_is_forgotten_and_nobody_else() {
+        let mut blocks = Blocks::new(80);
+        for blocker in ["ann", "ben"] {
+            blocks.keep(pair(blocker, "cat"), true, 10);
+            blocks.keep(pair(blocker, "dan"), false, 10);
+        }
+        assert_eq!(blocks.find(&pair("ann", "cat"), 9), Some(true));
+        assert_eq!(blocks.find(&pair("ann", "cat"), 10), None, "too old");
+
+        blocks.forget(&user("ann"));
+        for blocked in ["cat", "dan"] {
+            assert_eq!(blocks.find(&pair("ann", blocked), 0), None);
+        }
+        assert_eq!(blocks.find(&pair("ben", "cat"), 0), Some(true));
+        assert_eq!(blocks.find(&pair("ben", "dan"), 0), Some(false));
+        // What is read after the change is kept again.
+        blocks.keep(pair("ann", "cat"), false, 10);
+        assert_eq!(blocks.find(&pair("ann", "cat"), 0), Some(false));
+        assert_eq!(blocks.find(&pair("ann", "dan"), 0), None);
+
+        blocks.forget_all();
+        assert_eq!(blocks.find(&pair("ben", "cat"), 0), None);
+        blocks.keep(pair("ben", "cat"), true, 10);
+        assert_eq!(blocks.find(&pair("ben", "cat"), 0), Some(true));
+    }
+
+    #[test]
+    fn the_forgotten_are_bounded() {
+        let mut blocks = Blocks::new(80);
+        blocks.keep(pair("ann", "cat"), true, 10);
+        blocks.forget(&user("ann"));
+        for n in 0..1000 {
+            blocks.keep(pair("ben", "cat"), true, 10);
+            blocks.forget(&user(&format!("u{n}")));
+            assert_eq!(blocks.find(&pair("ann", "cat"), 0), None);
+            assert!(blocks.forgotten.len() <= 10);
+        }
+        blocks.forget(&user("ben"));
+        assert_eq!(blocks.find(&pair("ben", "cat"), 0), None);
+        blocks.keep(pair("ben", "cat"), true, 10);
+        assert_eq!(blocks.find(&pair("ben", "cat"), 0), Some(true));
     }
 }
