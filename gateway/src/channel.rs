@@ -82,6 +82,7 @@ pub(crate) struct Channel {
     pub(crate) rtt: RttEstimator,
     /// Pushes dropped since the last `Overflow`.
     pub(crate) pushes_dropped: u32,
+    /// Pulls, too.
     pub(crate) requests: Option<Box<PendingRequests>>,
     pub(crate) rate: RateMeter,
     /// Packets refused that none was taken for since.

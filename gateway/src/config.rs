@@ -65,6 +65,8 @@ pub struct Limits {
     pub address_limit_exempt: Vec<IpAddr>,
     /// Sends and requests of one connection that may be without an answer.
     pub unanswered_max: u32,
+    /// Pulls and lists of one connection that may be without an answer.
+    pub pulls_pending_max: usize,
     /// Nonces of connects with a verified token remembered; past it connections are closed as `overloaded`
     /// before they log in.
     pub replay_entries_max: usize,
@@ -340,6 +342,7 @@ impl Default for Limits {
                 IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
             ],
             unanswered_max: 2 * SEND_WINDOW,
+            pulls_pending_max: 32,
             replay_entries_max: 1_000_000,
             connect_skew_max_ms: CONNECT_SKEW_MAX_MS,
         }

@@ -101,6 +101,26 @@ impl ChannelContext<'_> {
         }
     }
 
+    /// True while the client may hand in another pull. Pulls cost the services
+    /// more than sends, and stand before those of others in a stream.
+    pub(crate) fn has_pull_room(&mut self) -> bool {
+        let now_ms = self.bench.now.mono_ms;
+        let requests = self.channel.requests.as_mut();
+        let pending = requests.map_or(0, |requests| requests.pulls(now_ms));
+        match self.bench.shared.config.limits.pulls_pending_max {
+            0 => true,
+            max => pending < max,
+        }
+    }
+
+    /// A pull was handed in.
+    pub(crate) fn count_pull(&mut self, id: u64) {
+        if self.bench.shared.config.limits.pulls_pending_max > 0 {
+            let requests = self.channel.requests.get_or_insert_default();
+            requests.insert_pull(id, self.bench.now.mono_ms);
+        }
+    }
+
     /// A packet was handed in that will be answered.
     pub(crate) fn count_unanswered(&mut self) {
         self.channel.unanswered += 1;

@@ -64,6 +64,10 @@ impl Channel {
         match body {
             CommandBody::Answer(packet) => {
                 self.unanswered = self.unanswered.saturating_sub(1);
+                if let Some(requests) = &mut self.requests {
+                    requests.settle_pull(&packet);
+                    self.requests.take_if(|requests| requests.is_empty());
+                }
                 if self.may_go_out(bench, Outbound::Answer(&packet)) {
                     self.send_encoded(bench, &packet);
                 }

@@ -18,7 +18,7 @@ pub(crate) struct Ledger {
     pub(crate) output: usize,
     /// The window of unacked pushes.
     pub(crate) pushes: usize,
-    /// The table of pending requests.
+    /// The table of pending requests and pulls.
     pub(crate) requests: usize,
 }
 

@@ -77,7 +77,8 @@ impl Handler for Dispatch {
 
 fn pass_on(context: &mut ChannelContext<'_>, id: u64, ticket: Ticket, user: &UserId) {
     let counted = ticket.answered;
-    if counted && !context.has_send_room() {
+    let is_pull = matches!(ticket.lane, LaneKind::Query);
+    if counted && !context.has_send_room() || is_pull && !context.has_pull_room() {
         return context.busy(id, ticket.client_msg_id);
     }
     let entry = context.up_entry(id);
@@ -91,7 +92,12 @@ fn pass_on(context: &mut ChannelContext<'_>, id: u64, ticket: Ticket, user: &Use
         LaneKind::Ack => lanes.ack(of_user.0),
     };
     match lane.offer(entry, context.now().mono_ms) {
-        Ok(()) if counted => context.count_unanswered(),
+        Ok(()) if counted => {
+            context.count_unanswered();
+            if is_pull {
+                context.count_pull(id);
+            }
+        }
         Ok(()) => {}
         // Typing and ephemeral messages are simply lost under load.
         Err(_) if id == 0 && !counted => {}

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use sluice_bus::MemoryBusConfig;
-use sluice_protocol::packet::{Ping, packet::Body};
+use sluice_protocol::packet::{Ping, SyncHeads, packet::Body};
 
 use crate::{
     admin::connections,
@@ -74,6 +74,47 @@ async fn more_unanswered_sends_than_the_window_are_put_off() {
     }
     alice.send(300, Body::Send(text("bob", "x"))).await;
     assert!(matches!(alice.answer(300).await, Body::SendAck(_)));
+}
+
+#[tokio::test]
+async fn more_unanswered_pulls_than_may_be_are_put_off() {
+    let rig = Rig::start().await;
+    let mut alice = rig.login("alice").await;
+    let pull = || Body::SyncHeads(SyncHeads::default());
+    rig.services.pause(true);
+    for id in 0..33 {
+        alice.send(100 + id, pull()).await;
+    }
+    let packet = alice.recv().await.unwrap();
+    assert!(matches!(&packet.body, Some(Body::Busy(busy)) if busy.retry_after_ms > 0));
+    assert_eq!(packet.id, 132);
+    // A send has room of its own; another connection, too.
+    alice.send(500, Body::Send(text("bob", "x"))).await;
+    let mut carol = rig.login("carol").await;
+    carol.send(100, pull()).await;
+    alice.send(600, Body::Ping(Ping {})).await;
+    let body = alice.recv().await.unwrap().body;
+    assert!(matches!(body, Some(Body::Pong(_))), "{body:?}");
+
+    rig.services.pause(false);
+    let mut answered = Vec::new();
+    for _ in 0..33 {
+        let packet = alice.recv().await.unwrap();
+        match packet.body.unwrap() {
+            Body::HeadsPage(_) => assert!(packet.id < 132),
+            Body::SendAck(_) => assert_eq!(packet.id, 500),
+            other => panic!("unexpected {other:?}"),
+        }
+        answered.push(packet.id);
+    }
+    answered.sort_unstable();
+    answered.dedup();
+    assert_eq!(answered.len(), 33);
+    for id in 700..764 {
+        alice.send(id, pull()).await;
+        assert!(matches!(alice.answer(id).await, Body::HeadsPage(_)));
+    }
+    assert!(matches!(carol.answer(100).await, Body::HeadsPage(_)));
 }
 
 #[tokio::test]

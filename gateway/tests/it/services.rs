@@ -46,7 +46,7 @@ struct Inner {
     counter: Mutex<u64>,
     seq: AtomicU64,
     logins: AtomicU64,
-    /// While set, what comes on the message streams is left lying.
+    /// While set, what comes on the message and query streams is left lying.
     paused: AtomicBool,
     /// While set, no login is bound or answered.
     sessions_held: AtomicBool,
@@ -357,6 +357,7 @@ fn push_of(entry: &Entry) -> delivery::Body {
 async fn consume(inner: Arc<Inner>, stream: Stream) {
     let name = NodeName("services".into());
     let is_message = matches!(stream, Stream::Message(_));
+    let may_pause = is_message || matches!(stream, Stream::Query(_));
     let mut reader: Box<dyn Reader> = if is_message {
         inner.bus.own(&stream, &name).await.unwrap()
     } else {
@@ -366,7 +367,7 @@ async fn consume(inner: Arc<Inner>, stream: Stream) {
         let Ok(batch) = reader.read(16).await else {
             return;
         };
-        while is_message && inner.paused.load(Ordering::Relaxed) {
+        while may_pause && inner.paused.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         for entry in batch.entries {
