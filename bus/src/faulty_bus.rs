@@ -336,8 +336,8 @@ impl FaultyReader {
         BusError::LeaseLost(self.stream.to_string())
     }
 
-    fn begin_again(&mut self) -> BusError {
-        self.again = self.unacked.iter().map(|entry| entry.id).collect();
+    fn interrupted(&mut self) -> BusError {
+        self.begin_again();
         unavailable()
     }
 
@@ -400,7 +400,7 @@ impl Reader for FaultyReader {
                     ..ReadBatch::default()
                 });
             }
-            Some(_) => return Err(self.begin_again()),
+            Some(_) => return Err(self.interrupted()),
             None => {}
         }
         let entries = self.handed_out_again(max_entries);
@@ -426,11 +426,15 @@ impl Reader for FaultyReader {
             Some(Fault::LeaseLost) => Err(self.lease_lost()),
             Some(Fault::AckApplied) => {
                 self.ack_inside(ids).await?;
-                Err(self.begin_again())
+                Err(self.interrupted())
             }
-            Some(_) => Err(self.begin_again()),
+            Some(_) => Err(self.interrupted()),
             None => self.ack_inside(ids).await,
         }
+    }
+
+    fn begin_again(&mut self) {
+        self.again = self.unacked.iter().map(|entry| entry.id).collect();
     }
 }
 

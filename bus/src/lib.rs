@@ -175,4 +175,9 @@ pub trait Reader: Send {
     /// [`BusError::LeaseLost`] when another owner has the stream: it will work
     /// on them again.
     async fn ack(&mut self, ids: &[EntryId]) -> Result<(), BusError>;
+
+    /// What was handed out and not acknowledged is handed out again, oldest
+    /// first, from the next read on. For who could not do its work, and keeps
+    /// the reader.
+    fn begin_again(&mut self);
 }

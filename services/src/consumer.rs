@@ -86,6 +86,10 @@ pub(crate) async fn consume<W: Work>(
         tracing::warn!(%stream, %error, "starting over");
         // Left without a word, its entries would lie there until it counts as dead.
         kept = kept.filter(|_| error.spares_reader());
+        if let Some(reader) = &mut kept {
+            // It may not have been the reader that failed.
+            reader.begin_again();
+        }
         if !backoff.wait(&shutdown).await {
             return;
         }

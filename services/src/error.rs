@@ -13,7 +13,7 @@ pub(crate) enum WorkError {
 }
 
 impl WorkError {
-    /// Whether the reader, kept, will hand the batch out again.
+    /// Whether the reader is best kept, to begin again with the batch.
     pub(crate) fn spares_reader(&self) -> bool {
         matches!(self, WorkError::Bus(error) if !error.ends_reader())
     }

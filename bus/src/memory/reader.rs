@@ -81,6 +81,12 @@ impl Reader for MemoryReader {
         }
         Ok(())
     }
+
+    fn begin_again(&mut self) {
+        if self.cell.state.lock().put_back(self.token) {
+            self.cell.arrived.notify_one();
+        }
+    }
 }
 
 impl Drop for MemoryReader {

@@ -230,6 +230,11 @@ impl StreamState {
                 return false;
             }
         }
+        self.put_back(reader)
+    }
+
+    /// What the reader holds comes back. True if there is something to read.
+    pub(super) fn put_back(&mut self, reader: ReaderToken) -> bool {
         for (number, held) in std::mem::take(&mut self.pending) {
             if held.holder == reader {
                 self.returned.insert(number, held.stored);

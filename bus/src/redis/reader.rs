@@ -181,19 +181,6 @@ impl RedisReader {
         error
     }
 
-    /// After an error: from the first pending entry on, under a new token, since
-    /// a script may still be on its way.
-    fn begin_again(&mut self) {
-        if let Seat::Owner(lease) = &self.seat {
-            lease.change_token();
-        }
-        self.cursor = FIRST.to_owned();
-        self.ready.clear();
-        if let Some(task) = self.under_way.take() {
-            task.abort();
-        }
-    }
-
     fn has_news(&self) -> bool {
         self.reset || self.lost_entries > 0
     }
@@ -288,6 +275,19 @@ impl Reader for RedisReader {
                 self.begin_again();
                 Err(error)
             }
+        }
+    }
+
+    /// From the first pending entry on, under a new token: after an error a
+    /// script may still be on its way.
+    fn begin_again(&mut self) {
+        if let Seat::Owner(lease) = &self.seat {
+            lease.change_token();
+        }
+        self.cursor = FIRST.to_owned();
+        self.ready.clear();
+        if let Some(task) = self.under_way.take() {
+            task.abort();
         }
     }
 }

@@ -81,6 +81,10 @@ impl Reader for LostReader {
         reach(&self.away)?;
         self.inner.ack(ids).await
     }
+
+    fn begin_again(&mut self) {
+        self.inner.begin_again();
+    }
 }
 
 #[tokio::test]

@@ -67,6 +67,7 @@ async fn serve(
             return Err(error);
         }
         // The lease may well be ours still, and who drops it now can't give it back.
+        reader.begin_again();
         caution.note(partition, &error);
         if !caution.backoff.wait(shutdown).await {
             return Ok(());

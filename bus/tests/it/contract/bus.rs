@@ -52,6 +52,27 @@ async fn drain(reader: &mut Box<dyn Reader>, count: usize) -> Vec<u32> {
     seen
 }
 
+pub(crate) async fn who_begins_again_gets_what_it_had(bus: Arc<dyn Bus>) {
+    for stream in [UP, SHARED] {
+        let mut reader = match stream {
+            UP => bus.own(&stream, &name("a")).await.unwrap(),
+            _ => bus.join(&stream, &name("a")).await.unwrap(),
+        };
+        bus.append(&stream, batch(0..6)).await.unwrap();
+        let read = soon("the first", reader.read(2)).await.unwrap();
+        ack_all(&mut reader, &read).await;
+        let read = soon("the next", reader.read(2)).await.unwrap();
+        assert_eq!(numbers(&read), [2, 3], "{stream}");
+        reader.begin_again();
+        bus.append(&stream, batch(6..8)).await.unwrap();
+        assert_eq!(drain(&mut reader, 6).await, [2, 3, 4, 5, 6, 7], "{stream}");
+        // With nothing in hand it changes nothing.
+        reader.begin_again();
+        bus.append(&stream, batch(8..9)).await.unwrap();
+        assert_eq!(drain(&mut reader, 1).await, [8], "{stream}");
+    }
+}
+
 pub(crate) async fn entries_keep_their_order(bus: Arc<dyn Bus>) {
     let mut reader = bus.own(&UP, &name("a")).await.unwrap();
     bus.append(&UP, Vec::new()).await.unwrap();

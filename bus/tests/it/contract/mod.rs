@@ -62,6 +62,7 @@ macro_rules! bus_contract {
             $make,
             [
                 entries_keep_their_order,
+                who_begins_again_gets_what_it_had,
                 streams_are_apart,
                 a_read_gives_no_more_than_asked,
                 a_read_waits_for_the_first_entry,
