@@ -24,17 +24,11 @@ pub(crate) async fn announce(node: Arc<Node>, shutdown: CancellationToken) {
     let ttl = Duration::from_millis(node.config.owner_ttl_ms);
     let mut ticks = tokio::time::interval(ttl / ANNOUNCEMENTS_PER_TTL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut lapses = Instant::now();
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
-        let asked = Instant::now();
-        if asked >= lapses {
-            node.standings.set_told(false);
-        }
+        // Before the directory's clock begins, so that it ends no sooner.
+        let until = Instant::now() + ttl;
         match shutdown.run_until_cancelled(others(&node, ttl)).await {
-            Some(Ok(_)) => {
-                lapses = asked + ttl;
-                node.standings.set_told(true);
-            }
+            Some(Ok(_)) => node.standings.told_until(until),
             Some(Err(error)) => tracing::warn!(%error, "this node can't be announced"),
             None => break,
         }

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use quick_cache::unsync::Cache;
 use sluice_protocol::UserId;
 use sluice_store::{Store, StoreError, UserStatus};
+use tokio::time::Instant;
 
 use crate::cache_metrics::{self, Cached};
 
@@ -34,8 +35,8 @@ struct Kept {
     blocks: Blocks,
     /// Raised by every change: what was read before it must not be kept.
     changes: u64,
-    /// Whether changes elsewhere are told to this node.
-    is_told: bool,
+    /// Until then changes elsewhere are told to this node.
+    told_until: Instant,
 }
 
 /// The kept blocks. To forget a blocker costs the same, however many are kept:
@@ -87,7 +88,7 @@ impl Standings {
                 statuses: Cache::new(max.max(1)),
                 blocks: Blocks::new(max.max(1)),
                 changes: 0,
-                is_told: false,
+                told_until: Instant::now(),
             }),
             ttl_ms,
         }
@@ -106,16 +107,17 @@ impl Standings {
         let (mut ask_users, mut ask_pairs) = (Vec::new(), Vec::new());
         let seen_changes = {
             let kept = self.kept.lock();
+            let told = kept.is_told();
             for user in users {
                 match kept.statuses.get(user) {
-                    Some((status, until_ms)) if *until_ms > now_ms => {
+                    Some((status, until_ms)) if told && *until_ms > now_ms => {
                         standing.statuses.insert(user.clone(), *status);
                     }
                     _ => ask_users.push(user.clone()),
                 }
             }
             for pair in pairs {
-                match kept.blocks.find(pair, now_ms) {
+                match kept.blocks.find(pair, now_ms).filter(|_| told) {
                     Some(true) => {
                         standing.blocked.insert(pair.clone());
                     }
@@ -137,7 +139,7 @@ impl Standings {
         };
         let until_ms = now_ms.saturating_add(self.ttl_ms);
         let mut kept = self.kept.lock();
-        let keep = self.ttl_ms > 0 && kept.is_told && kept.changes == seen_changes;
+        let keep = self.ttl_ms > 0 && kept.is_told() && kept.changes == seen_changes;
         for user in users.into_iter().flatten() {
             if keep {
                 kept.statuses
@@ -172,11 +174,21 @@ impl Standings {
         kept.blocks.forget_all();
     }
 
-    /// From now on changes elsewhere are told to this node, or are not.
-    pub(crate) fn set_told(&self, is_told: bool) {
-        if std::mem::replace(&mut self.kept.lock().is_told, is_told) != is_told {
+    /// Until then, unless it is said again, changes elsewhere are told to this node.
+    pub(crate) fn told_until(&self, until: Instant) {
+        if !self.kept.lock().is_told() {
+            // There was a time without.
             self.forget_all();
         }
+        self.kept.lock().told_until = until;
+    }
+}
+
+// === impl Kept ===
+
+impl Kept {
+    fn is_told(&self) -> bool {
+        Instant::now() < self.told_until
     }
 }
 

@@ -58,6 +58,17 @@ async fn greet(api: &Api, token: &str, to: &str) -> crate::http::Answer {
     api.call("POST", "/messages", token, message).await
 }
 
+/// Word of a change is on its way when the call that made it is answered.
+async fn soon(api: &Api, token: &str, to: &str, status: u16) {
+    let told = async {
+        while greet(api, token, to).await.status.as_u16() != status {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let told = tokio::time::timeout(Duration::from_secs(20), told).await;
+    told.unwrap_or_else(|_| panic!("no {status} for a message to {to}"));
+}
+
 fn block_of(name: &str) -> String {
     format!("/users/{}/blocks/alice", name.replace(' ', "%20"))
 }
@@ -77,16 +88,16 @@ async fn what_one_node_changes_the_others_forget() {
     for (name, token) in &others {
         let path = block_of(name);
         there.call("PUT", &path, token, None).await.is(204);
-        greet(&here, &alice, name).await.refused(403, "blocked");
+        soon(&here, &alice, name, 403).await;
         here.call("DELETE", &path, token, None).await.is(204);
-        greet(&there, &alice, name).await.is(200);
+        soon(&there, &alice, name, 200).await;
     }
     let status = |status: &str| Some(json!({"status": status}));
     let of_alice = "/admin/users/alice/status";
     let muted = there.call("PUT", of_alice, "let me in", status("muted"));
     muted.await.is(204);
     for (name, _) in &others {
-        greet(&here, &alice, name).await.refused(403, "muted");
+        soon(&here, &alice, name, 403).await;
     }
     stop.cancel();
     second.stopped().await;
@@ -120,13 +131,7 @@ async fn a_gap_in_what_a_node_was_told_makes_it_forget_all() {
     let stream = Stream::Down(Incarnation(u32::try_from(me).unwrap()));
     let bytes = down.encode_to_vec().into();
     world.gateway.append_bytes(&stream, bytes).await;
-    let told = async {
-        while greet(&api, &alice, bob).await.status.is_success() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    let told = tokio::time::timeout(Duration::from_secs(20), told).await;
-    told.expect("the block holds");
+    soon(&api, &alice, bob, 403).await;
     greet(&api, &alice, bob).await.refused(403, "blocked");
     world.stop().await;
 }

@@ -21,7 +21,7 @@ use sluice_protocol::{
 use sluice_services::{Config, DeviceRule, Services};
 use sluice_store::{SqliteStore, Store as _, UserStatus};
 
-use crate::world::{World, config, user};
+use crate::world::{World, ack, config, fresh_id, text_to, user};
 
 fn opened(body: delivery::Body) -> SessionOpened {
     match body {
@@ -87,6 +87,8 @@ async fn a_session_is_opened_resumed_once_and_bound() {
 struct LosingBinds {
     directory: Arc<MemoryDirectory>,
     to_lose: AtomicU32,
+    /// Lookups that are to fail.
+    lookups_to_fail: AtomicU32,
     /// When the batch comes again, the tokens are revoked before it is looked at.
     revokes_in: Option<Arc<SqliteStore>>,
     comes_again: AtomicBool,
@@ -107,8 +109,7 @@ impl Directory for LosingBinds {
             return outcome;
         }
         self.comes_again.store(true, Ordering::Relaxed);
-        // An error that ends the reader, so that its batch is given back.
-        Err(BusError::LeaseLost("a bind's answer is lost".into()))
+        Err(BusError::Unknown("a bind's answer is lost".into()))
     }
     async fn unbind(
         &self,
@@ -122,6 +123,10 @@ impl Directory for LosingBinds {
         self.directory.reassert(binds).await
     }
     async fn lookup(&self, users: &[UserId]) -> Result<Vec<Vec<Route>>, BusError> {
+        let (order, left) = (Ordering::Relaxed, |left: u32| left.checked_sub(1));
+        if (self.lookups_to_fail.fetch_update(order, order, left)).is_ok() {
+            return Err(BusError::Unavailable("no lookups now".into()));
+        }
         let comes_again = self.comes_again.swap(false, Ordering::Relaxed);
         if let (true, Some(store)) = (comes_again, &self.revokes_in) {
             for user in users {
@@ -149,6 +154,7 @@ async fn world_that_loses_binds(revoking: bool) -> (World, Arc<LosingBinds>) {
     let directory = Arc::new(LosingBinds {
         directory: world.directory.clone(),
         to_lose: AtomicU32::new(0),
+        lookups_to_fail: AtomicU32::new(0),
         revokes_in: revoking.then(|| world.store.clone()),
         comes_again: AtomicBool::new(false),
     });
@@ -157,6 +163,21 @@ async fn world_that_loses_binds(revoking: bool) -> (World, Arc<LosingBinds>) {
     let services = Services::start(config(), parts, world.shutdown.clone());
     world.services = Some(services.await.unwrap());
     (world, directory)
+}
+
+#[tokio::test]
+async fn a_batch_whose_routes_could_not_be_looked_up_is_worked_on_again() {
+    let (mut world, directory) = world_that_loses_binds(false).await;
+    let alice = world.user_online("alice").await;
+    let bob = world.user_online("bob").await;
+    for round in 1..=3 {
+        directory.lookups_to_fail.store(round, Ordering::Relaxed);
+        ack(world
+            .send(&alice, text_to("bob", fresh_id(), "hello"))
+            .await);
+        assert_eq!(world.gateway.push(&bob).await.1.seq, u64::from(round));
+    }
+    world.stop().await;
 }
 
 #[tokio::test]
