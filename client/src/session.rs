@@ -13,6 +13,7 @@ mod answers;
 mod calls;
 mod config;
 mod login;
+mod online;
 mod outbox;
 mod pace;
 mod push_acks;

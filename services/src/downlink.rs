@@ -1,7 +1,6 @@
 //! Answers and pushes on their way to gateways.
 //!
-//! An [`Outbox`] collects what one batch has to say, by gateway. The
-//! [`Downlink`] keeps a bounded queue and one writer task a gateway stream: the
+//! The [`Downlink`] keeps a bounded queue and one writer task a gateway stream: the
 //! writer merges the parcels that wait into few `Down` entries, numbers them
 //! and has one append in flight. A stream that is full, gone or out of reach
 //! costs its own gateway a gap in the numbers (and so a resync), nobody else.
@@ -19,11 +18,10 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use prost::Message as _;
-use sluice_bus::{BATCH_MAX_BYTES, BATCH_MAX_ENTRIES, Bus, BusError, Route, Stream};
+use sluice_bus::{BATCH_MAX_BYTES, BATCH_MAX_ENTRIES, Bus, BusError, Stream};
 use sluice_protocol::{
-    ConnectionId, Incarnation, Refusal, UserId, WorkerId,
-    envelope::{Delivery, Down, Forget, Target, delivery::Body},
-    packet::{self, Packet},
+    Incarnation, WorkerId,
+    envelope::{Delivery, Down},
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -31,7 +29,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::origin::{Origin, connection_bytes};
+use crate::outbox::Outbox;
 
 /// A `Down` entry is closed when it has grown to this.
 const DOWN_MAX_BYTES: usize = 128 * 1024;
@@ -43,12 +41,6 @@ const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_millis(500);
 /// With nothing else to say, a gap is told after so long.
 const GAP_PAUSE: Duration = Duration::from_millis(500);
-
-/// What one batch has to say, by gateway.
-#[derive(Debug, Default)]
-pub(crate) struct Outbox {
-    gateways: HashMap<Incarnation, Vec<Delivery>>,
-}
 
 /// The way to all gateways; cheap to clone.
 #[derive(Clone)]
@@ -86,116 +78,6 @@ struct Parcel {
     done: oneshot::Sender<()>,
 }
 
-// === impl Outbox ===
-
-impl Outbox {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.gateways.is_empty()
-    }
-
-    /// Answers a request, by its id.
-    pub(crate) fn answer(&mut self, origin: &Origin, body: packet::packet::Body) {
-        let packet = Packet {
-            id: origin.request_id,
-            body: Some(body),
-        };
-        self.tell(origin, Body::Answer(packet.encode_to_vec().into()));
-    }
-
-    /// Refuses a request; `client_msg_id` is empty for what isn't a send.
-    pub(crate) fn refuse(
-        &mut self,
-        origin: &Origin,
-        refusal: &Refusal,
-        client_msg_id: Bytes,
-        now_ms: u64,
-    ) {
-        metrics::counter!("sluice_refusals_total", "code" => refusal.label()).increment(1);
-        let error = packet::Error {
-            client_msg_id,
-            ..refusal.to_packet(now_ms)
-        };
-        self.answer(origin, packet::packet::Body::Error(error));
-    }
-
-    /// A delivery for the asking connection alone.
-    pub(crate) fn tell(&mut self, origin: &Origin, body: Body) {
-        let delivery = Delivery {
-            targets: vec![origin.target()],
-            body: Some(body),
-        };
-        self.gateways
-            .entry(origin.reply_to)
-            .or_default()
-            .push(delivery);
-    }
-
-    /// The same body for many connections: one delivery a gateway.
-    pub(crate) fn spread<'a>(
-        &mut self,
-        targets: impl Iterator<Item = (&'a UserId, &'a Route, u64)>,
-        body: &Body,
-    ) {
-        let mut by_gateway: HashMap<Incarnation, Vec<Target>> = HashMap::new();
-        for (user, route, user_seq) in targets {
-            by_gateway
-                .entry(route.connection.incarnation)
-                .or_default()
-                .push(target(user, route.connection, user_seq));
-        }
-        for (gateway, targets) in by_gateway {
-            self.gateways.entry(gateway).or_default().push(Delivery {
-                targets,
-                body: Some(body.clone()),
-            });
-        }
-    }
-
-    /// Ends one connection for good.
-    pub(crate) fn kick_one(&mut self, user: &UserId, connection: ConnectionId, kick: packet::Kick) {
-        let delivery = Delivery {
-            targets: vec![target(user, connection, 0)],
-            body: Some(Body::Kick(kick)),
-        };
-        self.gateways
-            .entry(connection.incarnation)
-            .or_default()
-            .push(delivery);
-    }
-
-    /// Tells another service node that what it keeps of a user is out of date.
-    pub(crate) fn forget(&mut self, other: Incarnation, user: &UserId) {
-        let users = vec![user.as_str().to_owned()];
-        self.gateways.entry(other).or_default().push(Delivery {
-            targets: Vec::new(),
-            body: Some(Body::Forget(Forget { users })),
-        });
-    }
-
-    /// Ends connections for good.
-    pub(crate) fn kick<'a>(
-        &mut self,
-        user: &'a UserId,
-        routes: impl Iterator<Item = &'a Route>,
-        reason: packet::CloseReason,
-        message: &str,
-    ) {
-        let kick = packet::Kick {
-            reason: reason.into(),
-            message: message.to_owned(),
-        };
-        self.spread(routes.map(|route| (user, route, 0)), &Body::Kick(kick));
-    }
-}
-
-fn target(user: &UserId, connection: ConnectionId, user_seq: u64) -> Target {
-    Target {
-        connection_id: connection_bytes(connection),
-        user_id: user.as_str().to_owned(),
-        user_seq,
-    }
-}
-
 // === impl Downlink ===
 
 impl Downlink {
@@ -221,8 +103,9 @@ impl Downlink {
     /// Hands everything to the gateways' streams and waits until it is there or
     /// given up. Never fails: what is lost shows as a gap at its gateway.
     pub(crate) async fn emit(&self, outbox: Outbox) {
-        let mut waiting = Vec::with_capacity(outbox.gateways.len());
-        for (gateway, deliveries) in outbox.gateways {
+        let shares = outbox.into_shares();
+        let mut waiting = Vec::with_capacity(shares.len());
+        for (gateway, deliveries) in shares {
             let outlet = self.outlet(gateway);
             let (done, appended) = oneshot::channel();
             match outlet.queue.try_send(Parcel { deliveries, done }) {
@@ -432,10 +315,12 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::origin::Origin;
     use sluice_bus::{
         MemoryBus, MemoryBusConfig, NodeName,
         faulty_bus::{FaultPlan, FaultyBus},
     };
+    use sluice_protocol::{UserId, envelope::delivery::Body};
 
     const GATEWAY: Incarnation = Incarnation(7);
 

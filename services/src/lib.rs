@@ -19,6 +19,7 @@ mod http;
 mod message;
 mod node;
 mod origin;
+mod outbox;
 mod peers;
 mod query;
 mod receipts;

@@ -12,7 +12,7 @@ use sluice_protocol::{Incarnation, UserId};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::{downlink::Outbox, node::Node};
+use crate::{node::Node, outbox::Outbox};
 
 /// Under this name service nodes announce their incarnations.
 const WORK: &str = "service";

@@ -19,10 +19,10 @@ use sluice_store::{PageLimit, Range, Store, StoreError};
 use crate::{
     clock,
     consumer::{Work, count_poison},
-    downlink::Outbox,
     error::WorkError,
     node::Node,
     origin::{Origin, Unreadable, Uplink, decode_packet},
+    outbox::Outbox,
     seats::{NoSeat, Seat},
     wire,
 };

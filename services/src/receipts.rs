@@ -16,10 +16,10 @@ use sluice_store::{Cursor, CursorAdvance, CursorKind};
 use crate::{
     clock,
     consumer::{Work, count_poison},
-    downlink::Outbox,
     error::WorkError,
     node::Node,
     origin::{Unreadable, Uplink, decode_packet},
+    outbox::Outbox,
 };
 
 /// The consumer of `up:ack`.

@@ -24,10 +24,10 @@ use sluice_store::{
 use crate::{
     clock,
     consumer::{Work, count_poison},
-    downlink::Outbox,
     error::WorkError,
     node::Node,
     origin::{Origin, Unreadable, Uplink},
+    outbox::Outbox,
 };
 
 const RESUME_TOKEN_BYTES: usize = 32;

@@ -12,6 +12,7 @@ mod input;
 mod marks;
 mod palette;
 mod password;
+mod print;
 pub(crate) mod printable;
 mod render;
 mod screen;

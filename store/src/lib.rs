@@ -7,6 +7,7 @@
 //! epoch, and nothing in the port asks for a transaction over two partitions.
 
 mod archive;
+mod archived_row;
 mod content;
 mod content_row;
 mod error;

@@ -8,7 +8,7 @@ use sluice_protocol::{
     packet::{self, CloseReason, ErrorCode, Packet, packet::Body},
 };
 
-use super::{Output, Session, pace::Pace, refusal};
+use super::{Output, Session, online::Online, pace::Pace, refusal};
 use crate::{DisconnectReason, Ended, Event, state::Change};
 
 /// A connection that lasted this long was a good one: backing off starts anew.
@@ -38,21 +38,6 @@ pub(super) enum Phase {
     Online(Online),
     /// Over for good.
     Ended(Ended),
-}
-
-#[derive(Debug)]
-pub(super) struct Online {
-    since_ms: u64,
-    heartbeat_ms: u64,
-    pub(super) last_received_ms: u64,
-    pub(super) last_sent_ms: u64,
-    last_ping_ms: u64,
-    pub(super) window: usize,
-    /// The server is going: no new sends, and at this time over to a new connection.
-    leave_at_ms: Option<u64>,
-    /// Why the server is going.
-    going_away: Option<CloseReason>,
-    refresh_at_ms: Option<u64>,
 }
 
 /// What outlives a connection.
@@ -477,25 +462,6 @@ impl Session {
             Phase::Online(online) if online.going_away.is_none() => online.window,
             _ => 0,
         }
-    }
-}
-
-// === impl Online ===
-
-impl Online {
-    /// Dead after 2.5 intervals without anything.
-    fn dead_at_ms(&self) -> u64 {
-        let silence = self.heartbeat_ms.saturating_mul(5) / 2;
-        self.last_received_ms.saturating_add(silence)
-    }
-
-    /// A ping when nothing was sent for an interval; also when nothing was
-    /// received, since only a ping makes the server answer.
-    fn ping_at_ms(&self) -> u64 {
-        let unheard = self.last_received_ms.max(self.last_ping_ms);
-        self.last_sent_ms
-            .min(unheard)
-            .saturating_add(self.heartbeat_ms)
     }
 }
 

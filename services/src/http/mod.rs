@@ -35,7 +35,7 @@ use utoipa_axum::router::OpenApiRouter;
 pub(crate) use self::calls::Calls;
 pub use self::peer::Peer;
 use self::{error::ApiError, passwords::Passwords, rate_limit::RateLimit};
-use crate::{Roles, TokenSigner, downlink::Outbox, node::Node, seats::Seats};
+use crate::{Roles, TokenSigner, node::Node, outbox::Outbox, seats::Seats};
 
 /// Bytes of one request's body: a message of 60 KiB in base64, and its frame.
 const BODY_MAX_BYTES: usize = 128 * 1024;

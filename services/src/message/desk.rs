@@ -20,7 +20,7 @@ use super::{
     group::Groups,
     job::{Ask, Job, NoJob},
 };
-use crate::{clock, consumer, downlink::Outbox, error::WorkError, node::Node, wire};
+use crate::{clock, consumer, error::WorkError, node::Node, outbox::Outbox, wire};
 
 /// A partition's state in its owner's hands; thrown away after any failure.
 pub(super) struct Desk {

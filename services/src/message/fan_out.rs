@@ -13,7 +13,7 @@ use sluice_protocol::{
 };
 use sluice_store::{Content, StoredEntry};
 
-use crate::{downlink::Outbox, wire};
+use crate::{outbox::Outbox, wire};
 
 /// Something for those who are online.
 #[derive(Debug)]

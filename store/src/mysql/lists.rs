@@ -14,7 +14,7 @@ use sqlx::{MySqlConnection, Row};
 use super::{
     MysqlStore,
     failure::Failure,
-    log_step::find_own,
+    log_rows::find_own,
     members::{FindMembers, Membership},
     pulls::{InboxEnd, entries},
     rows::{ROWS_MAX, Second, Sql, conversation_id, push_list, push_positions},

@@ -9,7 +9,7 @@ use super::{
     MysqlStore,
     commit::deliver_again,
     failure::Failure,
-    log_step::find_sent,
+    log_rows::find_sent,
     pulls::Entries,
     servers::{Place, Work},
 };

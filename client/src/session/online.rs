@@ -1,0 +1,37 @@
+//! A connection that is logged in.
+
+use sluice_protocol::packet::CloseReason;
+
+#[derive(Debug)]
+pub(super) struct Online {
+    pub(super) since_ms: u64,
+    pub(super) heartbeat_ms: u64,
+    pub(super) last_received_ms: u64,
+    pub(super) last_sent_ms: u64,
+    pub(super) last_ping_ms: u64,
+    pub(super) window: usize,
+    /// The server is going: no new sends, and at this time over to a new connection.
+    pub(super) leave_at_ms: Option<u64>,
+    /// Why the server is going.
+    pub(super) going_away: Option<CloseReason>,
+    pub(super) refresh_at_ms: Option<u64>,
+}
+
+// === impl Online ===
+
+impl Online {
+    /// Dead after 2.5 intervals without anything.
+    pub(super) fn dead_at_ms(&self) -> u64 {
+        let silence = self.heartbeat_ms.saturating_mul(5) / 2;
+        self.last_received_ms.saturating_add(silence)
+    }
+
+    /// A ping when nothing was sent for an interval; also when nothing was
+    /// received, since only a ping makes the server answer.
+    pub(super) fn ping_at_ms(&self) -> u64 {
+        let unheard = self.last_received_ms.max(self.last_ping_ms);
+        self.last_sent_ms
+            .min(unheard)
+            .saturating_add(self.heartbeat_ms)
+    }
+}
