@@ -1,5 +1,7 @@
 //! The loop around a stream that is consumed concurrently: join, read, work,
 //! acknowledge; start over after a failure, with the batch still on the bus.
+//! While the store is away a batch is kept in hand: the bus counts how often it
+//! hands an entry out, and takes for poison what comes too often.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +20,8 @@ pub(crate) trait Work: Send + Sync + 'static {
     /// A bounded label for logs, metrics and the consumer's name.
     const ROLE: &'static str;
 
-    /// Does all that the entries ask for. After an error they come again.
+    /// Does all that the entries ask for. After an error they come again, also to
+    /// this same work when the store was away.
     async fn work(&self, node: &Node, entries: Vec<BusEntry>) -> Result<(), WorkError>;
 }
 
@@ -81,8 +84,7 @@ pub(crate) async fn consume<W: Work>(
             () = shutdown.cancelled() => Ok(()),
         };
         let Err(error) = failed else { return };
-        metrics::counter!("sluice_work_failures_total", "role" => W::ROLE, "why" => error.label())
-            .increment(1);
+        count_failure::<W>(&error);
         tracing::warn!(%stream, %error, "starting over");
         // Left without a word, its entries would lie there until it counts as dead.
         kept = kept.filter(|_| error.spares_reader());
@@ -109,10 +111,39 @@ async fn read_on<W: Work>(
             () = shutdown.cancelled() => return Ok(()),
         };
         let ids: Vec<_> = batch.entries.iter().map(|entry| entry.id).collect();
-        work.work(node, batch.entries).await?;
+        if !work_off(node, work, batch.entries, shutdown, backoff).await? {
+            return Ok(());
+        }
         reader.ack(&ids).await?;
         backoff.reset();
     }
+}
+
+/// Works on the batch until the store is there for it; the reader shows signs of
+/// life meanwhile, so that nobody else takes it. False when interrupted by shutdown.
+async fn work_off<W: Work>(
+    node: &Node,
+    work: &W,
+    entries: Vec<BusEntry>,
+    shutdown: &CancellationToken,
+    backoff: &mut Backoff,
+) -> Result<bool, WorkError> {
+    loop {
+        let error = match work.work(node, entries.clone()).await {
+            Err(error) if error.spares_batch() => error,
+            worked => return worked.map(|()| true),
+        };
+        count_failure::<W>(&error);
+        tracing::warn!(role = W::ROLE, %error, "a batch waits for the store");
+        if !backoff.wait(shutdown).await {
+            return Ok(false);
+        }
+    }
+}
+
+fn count_failure<W: Work>(error: &WorkError) {
+    metrics::counter!("sluice_work_failures_total", "role" => W::ROLE, "why" => error.label())
+        .increment(1);
 }
 
 /// Counts an entry that can't be read; it is acknowledged with its batch.

@@ -18,6 +18,12 @@ impl WorkError {
         matches!(self, WorkError::Bus(error) if !error.ends_reader())
     }
 
+    /// Whether the batch had no chance because the store was away: it is kept in
+    /// hand until the store is back. Read again and again, it would count as poison.
+    pub(crate) fn spares_batch(&self) -> bool {
+        matches!(self, WorkError::Store(error) if error.may_pass())
+    }
+
     /// A bounded label for metrics.
     pub(crate) fn label(&self) -> &'static str {
         match self {

@@ -67,12 +67,22 @@ pub enum StoreError {
     /// There is no such user.
     #[error("there is no user {0}")]
     UnknownUser(UserId),
-    /// The engine holds something that this program did not write.
+    /// The engine holds something that this program did not write, or refuses
+    /// for good what it would write.
     #[error("stored data is damaged: {0}")]
     Damaged(String),
 }
 
 impl StoreError {
+    /// Whether the engine failed, and not what was asked of it: the same request
+    /// is worth repeating as it is, however long that takes.
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            StoreError::Unavailable(_) | StoreError::Overloaded { .. }
+        )
+    }
+
     /// A bounded label for metrics.
     pub fn label(&self) -> &'static str {
         match self {

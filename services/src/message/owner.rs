@@ -1,10 +1,11 @@
 //! The owner of one partition: a lease on its stream, then an epoch from the
 //! store, then batch after batch. Whatever goes wrong, its state is thrown away
-//! and it starts over; the bus hands it what was not acknowledged.
+//! and it starts over; the bus hands it what was not acknowledged. While the
+//! store is away the batch stays in hand.
 
 use std::sync::Arc;
 
-use sluice_bus::{Reader, Stream};
+use sluice_bus::{BusEntry, Reader, Stream};
 use sluice_protocol::{Partition, PartitionEpoch};
 use sluice_store::StoreError;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +21,19 @@ struct Caution {
     /// to find which it is.
     one_by_one: usize,
 }
+
+/// One hold on a partition, by its lease and its epoch.
+struct Ownership {
+    node: Arc<Node>,
+    partition: Partition,
+    epoch: PartitionEpoch,
+    reader: Box<dyn Reader>,
+    /// Read and not done with: the store was away. Read again and again it would
+    /// count as poison.
+    in_hand: Vec<BusEntry>,
+}
+
+// === impl Caution ===
 
 impl Caution {
     fn note(&self, partition: Partition, error: &WorkError) {
@@ -53,21 +67,30 @@ async fn serve(
 ) -> Result<(), WorkError> {
     let stream = Stream::Message(partition);
     let name = node.name("message");
-    let mut reader = tokio::select! {
+    let reader = tokio::select! {
         reader = node.bus.own(&stream, &name) => reader?,
         () = shutdown.cancelled() => return Ok(()),
     };
     // After the lease, so that of two owners the one with the stream has the
     // newer epoch and the other's commits fail.
     let epoch = node.owners_store.take_partition(partition).await?;
+    let mut ownership = Ownership {
+        node: node.clone(),
+        partition,
+        epoch,
+        reader,
+        in_hand: Vec::new(),
+    };
     loop {
-        let worked = work_on(node, partition, epoch, reader.as_mut(), caution, shutdown).await;
-        let Err(error) = worked else { return Ok(()) };
-        if !error.spares_reader() {
+        let Err(error) = ownership.work(caution, shutdown).await else {
+            return Ok(());
+        };
+        if error.spares_reader() {
+            // The lease may well be ours still, and who drops it now can't give it back.
+            ownership.begin_again();
+        } else if !error.spares_batch() {
             return Err(error);
         }
-        // The lease may well be ours still, and who drops it now can't give it back.
-        reader.begin_again();
         caution.note(partition, &error);
         if !caution.backoff.wait(shutdown).await {
             return Ok(());
@@ -75,37 +98,51 @@ async fn serve(
     }
 }
 
-/// Batch after batch until shutdown, or until something goes wrong.
-async fn work_on(
-    node: &Arc<Node>,
-    partition: Partition,
-    epoch: PartitionEpoch,
-    reader: &mut dyn Reader,
-    caution: &mut Caution,
-    shutdown: &CancellationToken,
-) -> Result<(), WorkError> {
-    let mut desk = Desk::new(node.clone(), partition, epoch);
-    loop {
-        let one_by_one = caution.one_by_one > 0;
-        let max_entries = match one_by_one {
-            true => 1,
-            false => node.config.message_batch_max_entries,
-        };
-        let batch = tokio::select! {
-            batch = reader.read(max_entries) => batch?,
-            () = shutdown.cancelled() => return Ok(()),
-        };
-        let ids: Vec<_> = batch.entries.iter().map(|entry| entry.id).collect();
-        match desk.work(&batch.entries).await {
-            Err(WorkError::Store(StoreError::Damaged(_))) if one_by_one => {
-                // This very entry can't be worked on, today or tomorrow.
-                desk.set_aside(&batch.entries).await;
-                desk = Desk::new(node.clone(), partition, epoch);
+// === impl Ownership ===
+
+impl Ownership {
+    /// Batch after batch until shutdown, or until something goes wrong; begins
+    /// with what is in hand, and believes nothing of the partition.
+    async fn work(
+        &mut self,
+        caution: &mut Caution,
+        shutdown: &CancellationToken,
+    ) -> Result<(), WorkError> {
+        let mut desk = self.desk();
+        loop {
+            let one_by_one = caution.one_by_one > 0;
+            if self.in_hand.is_empty() {
+                let max_entries = match one_by_one {
+                    true => 1,
+                    false => self.node.config.message_batch_max_entries,
+                };
+                let batch = tokio::select! {
+                    batch = self.reader.read(max_entries) => batch?,
+                    () = shutdown.cancelled() => return Ok(()),
+                };
+                self.in_hand = batch.entries;
             }
-            worked => worked?,
+            match desk.work(&self.in_hand).await {
+                Err(WorkError::Store(StoreError::Damaged(_))) if one_by_one => {
+                    // This very entry can't be worked on, today or tomorrow.
+                    desk.set_aside(&self.in_hand).await;
+                    desk = self.desk();
+                }
+                worked => worked?,
+            }
+            let done: Vec<_> = self.in_hand.drain(..).map(|entry| entry.id).collect();
+            self.reader.ack(&done).await?;
+            caution.one_by_one = caution.one_by_one.saturating_sub(done.len());
+            caution.backoff.reset();
         }
-        reader.ack(&ids).await?;
-        caution.one_by_one = caution.one_by_one.saturating_sub(ids.len());
-        caution.backoff.reset();
+    }
+
+    fn desk(&self) -> Desk {
+        Desk::new(self.node.clone(), self.partition, self.epoch)
+    }
+
+    fn begin_again(&mut self) {
+        self.in_hand.clear();
+        self.reader.begin_again();
     }
 }

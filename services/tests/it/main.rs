@@ -7,6 +7,7 @@ mod caches;
 mod faults;
 mod groups;
 mod http;
+mod outages;
 mod private;
 mod pulls;
 mod recall;

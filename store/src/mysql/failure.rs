@@ -13,6 +13,10 @@ const DEADLOCK: u16 = 1_213;
 /// No room for more rows; no room on the disk; a write that fell short; a file
 /// that could not be written, by what InnoDB reports of it.
 const DISK_FULL: [u16; 4] = [1_114, 1_021, 1_026, 3];
+/// What the server can't keep, today or tomorrow: NULL in a column without, a
+/// number out of range, text that is none or too long, a CHECK that fails (of
+/// MySQL, of MariaDB).
+const UNFIT: [u16; 6] = [1_048, 1_264, 1_366, 1_406, 3_819, 4_025];
 /// The server is going down.
 const SERVER_SHUTDOWN: u16 = 1_053;
 
@@ -52,6 +56,7 @@ impl Failure {
                 Some(LOCK_WAIT_TIMEOUT) => "lock_wait",
                 Some(DEADLOCK) => "deadlock",
                 Some(number) if DISK_FULL.contains(&number) => "disk_full",
+                Some(number) if UNFIT.contains(&number) => "unfit",
                 Some(_) => "server",
                 None => "connection",
             },
@@ -86,6 +91,9 @@ impl From<Failure> for StoreError {
                 | sqlx::Error::ColumnNotFound(_)
                 | sqlx::Error::Decode(_)),
             ) => StoreError::Damaged(error.to_string()),
+            Failure::Engine(error) if number(&error).is_some_and(|it| UNFIT.contains(&it)) => {
+                StoreError::Damaged(error.to_string())
+            }
             Failure::Engine(error) if number(&error).is_some_and(|it| DISK_FULL.contains(&it)) => {
                 StoreError::Unavailable(format!("the disk of the server is full: {error}"))
             }

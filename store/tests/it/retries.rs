@@ -166,3 +166,16 @@ async fn connections_that_died_idle_harm_nobody() {
     let commit = scene.commit("after");
     scene.check(commit).await;
 }
+
+/// Who waits for the store to come back would wait for ever.
+#[tokio::test]
+async fn what_no_server_can_keep_is_no_outage() {
+    let url = fresh_database().await;
+    let config = MysqlConfig::single(&url);
+    let store = MysqlStore::connect(&config).await.unwrap();
+    store.create_user(new_user("amy")).await.unwrap();
+    let hash = "a".repeat(70_000);
+    let refused = store.revoke_tokens(&user("amy"), Some(hash)).await;
+    let refused = refused.unwrap_err();
+    assert!(!refused.may_pass(), "{refused}");
+}
