@@ -16,7 +16,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use sluice_client::{Endpoint, HttpApi, Transport};
-use sluice_relay::{FaultPlan, Relay};
+use sluice_relay::{Carries, FaultPlan, Relays};
 use sluice_store::SqliteStore;
 use tokio::sync::watch;
 
@@ -149,9 +149,7 @@ pub async fn run(options: DemoOptions) -> anyhow::Result<Report> {
         _ => replay.run().await?,
     };
     let mut failures = outcome.failures;
-    for relay in relays {
-        relay.shutdown().await;
-    }
+    relays.shutdown().await;
     let server_rss_peak_mb = system.rss_peak_mb();
     failures.extend(system.stop().await.err().map(|error| format!("{error:#}")));
     let findings = Findings {
@@ -249,28 +247,25 @@ async fn behind_relays(
     endpoints: &[Endpoint],
     faults: &FaultPlan,
     seed: u64,
-) -> anyhow::Result<(Vec<Endpoint>, Vec<Relay>)> {
-    let mut relays = Vec::new();
+) -> anyhow::Result<(Vec<Endpoint>, Relays)> {
+    let mut relays = Relays::new(faults.clone(), seed);
     if faults.is_empty() {
         return Ok((endpoints.to_vec(), relays));
     }
-    let mut relay = async |upstream: std::net::SocketAddr| {
-        let listen = (std::net::Ipv4Addr::LOCALHOST, 0).into();
-        let relay = Relay::start(listen, upstream, faults.clone(), seed).await?;
-        let address = relay.local_addr();
-        relays.push(relay);
-        anyhow::Ok(address)
-    };
+    if let Some(key) = faults.foreign_to(Carries::Streams) {
+        anyhow::bail!("fault `{key}` is for datagrams, and no transport here uses any");
+    }
     let mut all = Vec::new();
     for endpoint in endpoints {
         let mut behind = Endpoint::default();
         if let Some(tcp) = endpoint.tcp {
-            behind.tcp = Some(relay(tcp).await?);
+            behind.tcp = Some(relays.before_streams(tcp).await?);
         }
         if let Some(ws) = &endpoint.ws {
             let upstream = ws.trim_start_matches("ws://").trim_end_matches('/').parse();
             let upstream = upstream.with_context(|| format!("{ws} names no address"))?;
-            behind.ws = Some(format!("ws://{}/", relay(upstream).await?));
+            let relay = relays.before_streams(upstream).await?;
+            behind.ws = Some(format!("ws://{relay}/"));
         }
         all.push(behind);
     }

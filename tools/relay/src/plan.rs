@@ -1,7 +1,7 @@
 //! What goes wrong and how often, as a person writes it: `delay_ms=40,jitter_ms=20,reset_s=10`.
 //!
-//! One table row a key holds its unit (in the name), its range and whether it concerns streams or
-//! datagrams; parsing, printing and error texts all read that table.
+//! One table row a key holds its unit (in the name), its range and whether it concerns streams,
+//! datagrams or both; parsing, printing and error texts all read that table.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,18 +9,25 @@ use std::time::Duration;
 
 /// The faults to inject, parsed from `key=value,key=value`.
 ///
-/// An empty string is a plan without faults, and `0` turns a key off. The keys:
+/// An empty string is a plan without faults, and `0` turns a key off. One plan may serve both kinds
+/// of relay: [`part_for`](Self::part_for) picks what concerns one of them. The keys:
 ///
-/// | key | range | means |
-/// |---|---|---|
-/// | `delay_ms` | 1–60000 | every chunk arrives this much later |
-/// | `jitter_ms` | 1–60000 | and up to this much later still, at random, order kept |
-/// | `reset_s` | 0.01–86400 | a connection is reset after a random life of this mean |
-/// | `stall_s` | 0.01–86400 | a connection stands still for 0.5–3 s, this mean apart |
-/// | `blackout_s` | 0.01–86400 | all stand still and none is let in for 1–3 s, this mean apart |
-/// | `cut_after_bytes` | 1–2^53 | a connection is reset after this many bytes to the upstream |
-/// | `loss`, `dup`, `reorder`, `corrupt` | 0–1 | datagrams: the share that this happens to |
-/// | `rebind_s` | 0.01–86400 | datagrams: the client's address changes, this mean apart |
+/// | key | range | for | means |
+/// |---|---|---|---|
+/// | `delay_ms` | 1–60000 | both | everything arrives this much later, each way |
+/// | `jitter_ms` | 1–60000 | both | and up to this much later still, at random, order kept |
+/// | `bandwidth_kbps` | 1–10^7 | both | so many 1,000 bits a second, each way of each connection |
+/// | `stall_s` | 0.01–86400 | both | a connection stands still for 0.5–3 s, this mean apart |
+/// | `blackout_s` | 0.01–86400 | both | for 1–3 s, this mean apart: streams all stand still and none is let in, datagrams are all lost |
+/// | `reset_s` | 0.01–86400 | streams | a connection is reset after a random life of this mean |
+/// | `cut_after_bytes` | 1–2^53 | streams | a connection is reset after this many bytes to the upstream |
+/// | `loss` | 0–1 | datagrams | the share that never arrives |
+/// | `dup` | 0–1 | datagrams | the share that arrives twice, the second up to 20 ms later |
+/// | `reorder` | 0–1 | datagrams | the share held back for 1–50 ms, so that later ones overtake it |
+/// | `corrupt` | 0–1 | datagrams | the share of which one bit is flipped |
+/// | `rebind_s` | 0.01–86400 | datagrams | a client comes from another address, this mean apart |
+/// | `nat_idle_s` | 0.01–86400 | datagrams | and after this long without a datagram (300 when off) |
+/// | `mtu_bytes` | 1–65535 | datagrams | those with more payload than this never arrive |
 ///
 /// [`Display`](fmt::Display) prints what [`FromStr`] reads, in the order of the table.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -62,15 +69,32 @@ pub enum PlanError {
     },
 }
 
-/// The keys that the relay acts on, as indices into [`KEYS`].
+/// What a relay carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carries {
+    /// TCP connections.
+    Streams,
+    /// UDP datagrams.
+    Datagrams,
+}
+
+/// The keys, as indices into [`KEYS`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Key {
     DelayMs,
     JitterMs,
-    ResetS,
+    BandwidthKbps,
     StallS,
     BlackoutS,
+    ResetS,
     CutAfterBytes,
+    Loss,
+    Dup,
+    Reorder,
+    Corrupt,
+    RebindS,
+    NatIdleS,
+    MtuBytes,
 }
 
 struct KeyRow {
@@ -78,27 +102,28 @@ struct KeyRow {
     min: f64,
     max: f64,
     whole: bool,
-    datagram: bool,
+    /// `None`: both kinds.
+    only: Option<Carries>,
 }
 
 /// Above this a number of bytes is no longer exact in an `f64`.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
-const KEYS: [KeyRow; 11] = [
+const KEYS: [KeyRow; 14] = [
     KeyRow::whole("delay_ms", 60_000.0),
     KeyRow::whole("jitter_ms", 60_000.0),
-    KeyRow::mean_s("reset_s"),
+    KeyRow::whole("bandwidth_kbps", 10_000_000.0),
     KeyRow::mean_s("stall_s"),
     KeyRow::mean_s("blackout_s"),
-    KeyRow::whole("cut_after_bytes", EXACT_MAX),
+    KeyRow::mean_s("reset_s").only(Carries::Streams),
+    KeyRow::whole("cut_after_bytes", EXACT_MAX).only(Carries::Streams),
     KeyRow::share("loss"),
     KeyRow::share("dup"),
     KeyRow::share("reorder"),
     KeyRow::share("corrupt"),
-    KeyRow {
-        datagram: true,
-        ..KeyRow::mean_s("rebind_s")
-    },
+    KeyRow::mean_s("rebind_s").only(Carries::Datagrams),
+    KeyRow::mean_s("nat_idle_s").only(Carries::Datagrams),
+    KeyRow::whole("mtu_bytes", 65_535.0).only(Carries::Datagrams),
 ];
 
 // === impl FaultPlan ===
@@ -109,12 +134,23 @@ impl FaultPlan {
         self.values.iter().all(Option::is_none)
     }
 
-    /// The first key in use that only a datagram relay can serve.
-    pub fn datagram_fault(&self) -> Option<&'static str> {
+    /// The first key in use that a relay for `carries` can't serve.
+    pub fn foreign_to(&self, carries: Carries) -> Option<&'static str> {
         let used = KEYS.iter().zip(&self.values);
-        used.filter(|(row, value)| row.datagram && value.is_some())
+        used.filter(|(row, value)| !row.concerns(carries) && value.is_some())
             .map(|(row, _)| row.name)
             .next()
+    }
+
+    /// The plan without what a relay for `carries` can't serve.
+    pub fn part_for(&self, carries: Carries) -> Self {
+        let mut part = self.clone();
+        for (row, value) in KEYS.iter().zip(&mut part.values) {
+            if !row.concerns(carries) {
+                *value = None;
+            }
+        }
+        part
     }
 
     /// The value of a key in milliseconds, as a duration; zero when off.
@@ -125,6 +161,22 @@ impl FaultPlan {
     /// The mean time in seconds that a key gives, where it is on.
     pub(crate) fn mean_s(&self, key: Key) -> Option<f64> {
         self.values[key as usize]
+    }
+
+    /// The share that a key gives, 0 when off.
+    pub(crate) fn share(&self, key: Key) -> f64 {
+        self.values[key as usize].unwrap_or(0.0)
+    }
+
+    /// How many bytes a second each way of a connection may pass, where that is bounded.
+    pub(crate) fn bandwidth_bytes_per_s(&self) -> Option<f64> {
+        self.values[Key::BandwidthKbps as usize].map(|kbps| kbps * 1000.0 / 8.0)
+    }
+
+    /// The largest payload of a datagram that passes.
+    pub(crate) fn mtu_bytes(&self) -> usize {
+        // Whole and within 65,535.
+        self.values[Key::MtuBytes as usize].map_or(usize::MAX, |bytes| bytes as usize)
     }
 
     /// After how many bytes to the upstream a connection is reset.
@@ -180,6 +232,17 @@ impl fmt::Display for FaultPlan {
     }
 }
 
+// === impl Carries ===
+
+impl fmt::Display for Carries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Carries::Streams => "streams",
+            Carries::Datagrams => "datagrams",
+        })
+    }
+}
+
 // === impl KeyRow ===
 
 impl KeyRow {
@@ -189,7 +252,7 @@ impl KeyRow {
             min: 1.0,
             max,
             whole: true,
-            datagram: false,
+            only: None,
         }
     }
 
@@ -199,7 +262,7 @@ impl KeyRow {
             min: 0.01,
             max: 86_400.0,
             whole: false,
-            datagram: false,
+            only: None,
         }
     }
 
@@ -209,8 +272,19 @@ impl KeyRow {
             min: 0.0,
             max: 1.0,
             whole: false,
-            datagram: true,
+            only: Some(Carries::Datagrams),
         }
+    }
+
+    const fn only(self, carries: Carries) -> Self {
+        KeyRow {
+            only: Some(carries),
+            ..self
+        }
+    }
+
+    fn concerns(&self, carries: Carries) -> bool {
+        self.only.is_none_or(|only| only == carries)
     }
 
     fn read(&self, value: &str) -> Result<Option<f64>, PlanError> {
@@ -253,17 +327,42 @@ mod tests {
 
     #[test]
     fn reads_every_key_and_its_unit() {
-        let text = "delay_ms=40, jitter_ms=20,reset_s=10,stall_s=2.5,blackout_s=60,\
-                    cut_after_bytes=1000,loss=0.2,dup=0.05,reorder=0.1,corrupt=1,rebind_s=5";
+        let text = "delay_ms=40, jitter_ms=20,bandwidth_kbps=800,stall_s=2.5,blackout_s=60,\
+                    reset_s=10,cut_after_bytes=1000,loss=0.2,dup=0.05,reorder=0.1,corrupt=1,\
+                    rebind_s=5,nat_idle_s=30,mtu_bytes=1400";
         let plan: FaultPlan = text.parse().unwrap();
         assert_eq!(plan.millis(Key::DelayMs), Duration::from_millis(40));
         assert_eq!(plan.millis(Key::JitterMs), Duration::from_millis(20));
-        assert_eq!(plan.mean_s(Key::ResetS), Some(10.0));
+        assert_eq!(plan.bandwidth_bytes_per_s(), Some(100_000.0));
         assert_eq!(plan.mean_s(Key::StallS), Some(2.5));
         assert_eq!(plan.mean_s(Key::BlackoutS), Some(60.0));
+        assert_eq!(plan.mean_s(Key::ResetS), Some(10.0));
         assert_eq!(plan.cut_after_bytes(), Some(1000));
-        assert_eq!(plan.datagram_fault(), Some("loss"));
+        let shares = [Key::Loss, Key::Dup, Key::Reorder, Key::Corrupt];
+        assert_eq!(shares.map(|key| plan.share(key)), [0.2, 0.05, 0.1, 1.0]);
+        assert_eq!(plan.mean_s(Key::RebindS), Some(5.0));
+        assert_eq!(plan.mean_s(Key::NatIdleS), Some(30.0));
+        assert_eq!(plan.mtu_bytes(), 1400);
         assert_eq!(plan.to_string(), text.replace(' ', ""));
+    }
+
+    #[test]
+    fn each_kind_of_relay_gets_its_part_of_one_plan() {
+        let text = "delay_ms=40,stall_s=20,reset_s=10,loss=0.2,rebind_s=5";
+        let plan: FaultPlan = text.parse().unwrap();
+        assert_eq!(plan.foreign_to(Carries::Streams), Some("loss"));
+        assert_eq!(plan.foreign_to(Carries::Datagrams), Some("reset_s"));
+        for (carries, expected) in [
+            (Carries::Streams, "delay_ms=40,stall_s=20,reset_s=10"),
+            (
+                Carries::Datagrams,
+                "delay_ms=40,stall_s=20,loss=0.2,rebind_s=5",
+            ),
+        ] {
+            let part = plan.part_for(carries);
+            assert_eq!(part.to_string(), expected);
+            assert_eq!(part.foreign_to(carries), None);
+        }
     }
 
     #[test]
@@ -271,7 +370,8 @@ mod tests {
         for text in ["", " ", "delay_ms=0", "loss=0,reset_s=0.0,", "stall_s=-0"] {
             let plan: FaultPlan = text.parse().unwrap();
             assert!(plan.is_empty(), "{text:?}");
-            assert_eq!(plan.datagram_fault(), None);
+            assert_eq!(plan.foreign_to(Carries::Streams), None);
+            assert_eq!(plan.foreign_to(Carries::Datagrams), None);
             assert_eq!(plan.to_string(), "");
         }
     }

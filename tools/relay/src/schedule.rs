@@ -12,6 +12,8 @@ use tokio::time::{Instant, sleep_until};
 
 const STALL_S: RangeInclusive<f64> = 0.5..=3.0;
 const BLACKOUT_S: RangeInclusive<f64> = 1.0..=3.0;
+const COPY_AFTER_S: RangeInclusive<f64> = 0.0..=0.02;
+const HELD_BACK_S: RangeInclusive<f64> = 0.001..=0.05;
 
 /// What a generator is for; part of its key.
 #[derive(Debug, Clone, Copy)]
@@ -21,11 +23,14 @@ enum Purpose {
     Blackout,
     JitterUp,
     JitterDown,
+    FateUp,
+    FateDown,
+    Rebind,
 }
 
 /// Which way bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Direction {
+pub enum Direction {
     /// From the client to the upstream.
     Up,
     /// From the upstream to the client.
@@ -52,6 +57,37 @@ pub(crate) struct Pauses {
     turns_at: Instant,
     /// How long the next or present pause lasts.
     length: Duration,
+}
+
+/// When a client comes from another address, again and again.
+#[derive(Debug)]
+pub(crate) struct Rebinds {
+    mean_s: f64,
+    rng: StdRng,
+    next_at: Instant,
+}
+
+/// What becomes of one datagram, its lateness apart.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Fate {
+    /// It never arrives.
+    pub(crate) lost: bool,
+    /// A second one arrives, this much after the first.
+    pub(crate) copy_after: Option<Duration>,
+    /// It is held back this much longer, and those behind don't wait for it.
+    pub(crate) held_back: Option<Duration>,
+    /// This bit of it is flipped, counted round its length.
+    pub(crate) flipped_bit: Option<u64>,
+}
+
+/// The fates of one direction's datagrams.
+#[derive(Debug)]
+pub(crate) struct Fates {
+    loss: f64,
+    dup: f64,
+    reorder: f64,
+    corrupt: f64,
+    rng: StdRng,
 }
 
 /// The lateness of one direction's chunks.
@@ -136,6 +172,68 @@ pub(crate) async fn next_turn(pauses: &mut Option<Pauses>) -> bool {
             pauses.turn()
         }
         None => std::future::pending().await,
+    }
+}
+
+// === impl Rebinds ===
+
+impl Rebinds {
+    /// The rebinds of one flow, which begins now; `None` when it has none.
+    pub(crate) fn new(plan: &FaultPlan, seed: u64, flow: u64, now: Instant) -> Option<Self> {
+        let mean_s = plan.mean_s(Key::RebindS)?;
+        let mut rng = generator(seed, flow, Purpose::Rebind);
+        let next_at = now + exponential(mean_s, &mut rng);
+        Some(Rebinds {
+            mean_s,
+            rng,
+            next_at,
+        })
+    }
+}
+
+/// Waits for the next rebind, for ever where there is none. Cancel-safe.
+pub(crate) async fn next_rebind(rebinds: &mut Option<Rebinds>) {
+    match rebinds {
+        Some(rebinds) => {
+            sleep_until(rebinds.next_at).await;
+            rebinds.next_at += exponential(rebinds.mean_s, &mut rebinds.rng);
+        }
+        None => std::future::pending().await,
+    }
+}
+
+// === impl Fates ===
+
+impl Fates {
+    pub(crate) fn new(plan: &FaultPlan, seed: u64, flow: u64, way: Direction) -> Self {
+        let purpose = match way {
+            Direction::Up => Purpose::FateUp,
+            Direction::Down => Purpose::FateDown,
+        };
+        Fates {
+            loss: plan.share(Key::Loss),
+            dup: plan.share(Key::Dup),
+            reorder: plan.share(Key::Reorder),
+            corrupt: plan.share(Key::Corrupt),
+            rng: generator(seed, flow, purpose),
+        }
+    }
+
+    /// The fate of the next datagram. Always draws as often, so that the n-th datagram of a
+    /// direction fares alike whatever else the plan holds.
+    pub(crate) fn draw(&mut self) -> Fate {
+        let mut happens = |share: f64| self.rng.random::<f64>() < share;
+        let (lost, copied) = (happens(self.loss), happens(self.dup));
+        let (held, flipped) = (happens(self.reorder), happens(self.corrupt));
+        let mut seconds = |range| Duration::from_secs_f64(self.rng.random_range(range));
+        let (copy_after, held_back) = (seconds(COPY_AFTER_S), seconds(HELD_BACK_S));
+        let bit = self.rng.random::<u64>();
+        Fate {
+            lost,
+            copy_after: copied.then_some(copy_after),
+            held_back: held.then_some(held_back),
+            flipped_bit: flipped.then_some(bit),
+        }
     }
 }
 
@@ -250,11 +348,68 @@ mod tests {
     }
 
     #[test]
+    fn a_datagram_fares_alike_whatever_else_the_plan_holds() {
+        let fates = |faults: &str, seed, flow, way| {
+            let mut fates = Fates::new(&faults.parse().unwrap(), seed, flow, way);
+            let drawn: Vec<_> = (0..10_000).map(|_| fates.draw()).collect();
+            drawn
+        };
+        let all = "loss=0.2,dup=0.05,reorder=0.1,corrupt=0.01";
+        let (up, lossy) = (
+            fates(all, 1, 2, Direction::Up),
+            fates("loss=0.2", 1, 2, Direction::Up),
+        );
+        assert!(up.iter().zip(&lossy).all(|(a, b)| a.lost == b.lost));
+        assert_eq!(up, fates(all, 1, 2, Direction::Up));
+        for other in [
+            fates(all, 2, 2, Direction::Up),
+            fates(all, 1, 3, Direction::Up),
+            fates(all, 1, 2, Direction::Down),
+        ] {
+            assert_ne!(up, other);
+        }
+
+        let share = |what: fn(&Fate) -> bool| {
+            up.iter().filter(|fate| what(fate)).count() as f64 / up.len() as f64
+        };
+        assert!((0.18..0.22).contains(&share(|fate| fate.lost)));
+        assert!((0.04..0.06).contains(&share(|fate| fate.copy_after.is_some())));
+        assert!((0.09..0.11).contains(&share(|fate| fate.held_back.is_some())));
+        assert!((0.005..0.015).contains(&share(|fate| fate.flipped_bit.is_some())));
+        let sure = fates("loss=1,dup=1", 1, 0, Direction::Up);
+        assert!(
+            sure.iter()
+                .all(|fate| fate.lost && fate.copy_after.is_some())
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rebinds_come_at_the_mean_that_was_asked_for() {
+        let start = Instant::now();
+        let plan = "rebind_s=5".parse().unwrap();
+        let mut rebinds = Rebinds::new(&plan, 1, 0, start);
+        for _ in 0..4000 {
+            next_rebind(&mut rebinds).await;
+        }
+        let mean_s = start.elapsed().as_secs_f64() / 4000.0;
+        assert!((4.5..5.5).contains(&mean_s), "mean gap {mean_s}");
+    }
+
+    #[test]
     fn without_keys_nothing_is_scheduled() {
         let (plan, start) = (FaultPlan::default(), Instant::now());
         assert_eq!(reset_after(&plan, 1, 0), None);
         assert!(Pauses::stalls(&plan, 1, 0, start).is_none());
         assert!(Pauses::blackouts(&plan, 1, start).is_none());
+        assert!(Rebinds::new(&plan, 1, 0, start).is_none());
+        let nothing = Fate {
+            lost: false,
+            copy_after: None,
+            held_back: None,
+            flipped_bit: None,
+        };
+        let mut fates = Fates::new(&plan, 1, 0, Direction::Up);
+        assert!((0..4000).all(|_| fates.draw() == nothing));
         assert_eq!(
             Lateness::new(&plan, 1, 0, Direction::Up).draw(),
             Duration::ZERO

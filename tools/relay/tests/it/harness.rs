@@ -1,12 +1,12 @@
 //! A relay with a test's own listener behind it.
 
 use sha2::{Digest, Sha256};
-use sluice_relay::{FaultPlan, Relay};
+use sluice_relay::{DatagramRelay, FaultPlan, Relay};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::{Instant, sleep, timeout};
 
 pub(crate) const ANY_PORT: SocketAddr =
@@ -41,6 +41,46 @@ impl Bench {
         server.set_nodelay(true).unwrap();
         (client, server)
     }
+}
+
+/// A datagram relay before a socket of the test's.
+pub(crate) struct DatagramBench {
+    pub(crate) relay: DatagramRelay,
+    pub(crate) upstream: UdpSocket,
+}
+
+impl DatagramBench {
+    pub(crate) async fn new(faults: &str) -> Self {
+        Self::with_seed(faults, 42).await
+    }
+
+    pub(crate) async fn with_seed(faults: &str, seed: u64) -> Self {
+        let upstream = UdpSocket::bind(ANY_PORT).await.unwrap();
+        let plan: FaultPlan = faults.parse().unwrap();
+        let address = upstream.local_addr().unwrap();
+        let relay = DatagramRelay::start(ANY_PORT, address, plan, seed).await;
+        let relay = relay.unwrap();
+        DatagramBench { relay, upstream }
+    }
+
+    /// A client's socket, which talks to the relay only.
+    pub(crate) async fn client(&self) -> UdpSocket {
+        let client = UdpSocket::bind(ANY_PORT).await.unwrap();
+        client.connect(self.relay.local_addr()).await.unwrap();
+        client
+    }
+}
+
+/// The next datagram and where it came from, unless none comes within `patience`.
+pub(crate) async fn receive(
+    socket: &UdpSocket,
+    patience: Duration,
+) -> Option<(Vec<u8>, SocketAddr)> {
+    let mut datagram = vec![0; 64 * 1024];
+    let received = timeout(patience, socket.recv_from(&mut datagram)).await;
+    let (bytes, from) = received.ok()?.unwrap();
+    datagram.truncate(bytes);
+    Some((datagram, from))
 }
 
 /// Bytes that repeat nowhere near: a xorshift sequence.

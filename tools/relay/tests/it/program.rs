@@ -1,9 +1,10 @@
 //! The program as its user starts it.
 
-use crate::harness::{ANY_PORT, read_to_any_end};
+use crate::harness::{ANY_PORT, read_to_any_end, receive};
 use std::process::{Output, Stdio};
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::process::Command;
 
 fn program() -> Command {
@@ -79,7 +80,7 @@ async fn bad_arguments_fail_before_anything_listens_and_name_the_key() {
             "delay_ms=soon",
             "fault `delay_ms` must be a whole number from 1 to 60000",
         ),
-        ("loss=0.2", "fault `loss` is for datagrams"),
+        ("loss=0.2", "fault `loss` is not for streams"),
     ] {
         let output = output_of(&["--upstream", "127.0.0.1:1", "--faults", faults]).await;
         assert!(!output.status.success());
@@ -87,6 +88,18 @@ async fn bad_arguments_fail_before_anything_listens_and_name_the_key() {
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert!(stderr.contains(named), "{stderr}");
     }
+    let faults = [
+        "--udp",
+        "--upstream",
+        "127.0.0.1:1",
+        "--faults",
+        "reset_s=5",
+    ];
+    let output = output_of(&faults).await;
+    assert!(!output.status.success());
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("fault `reset_s` is not for datagrams"));
+
     let output = output_of(&["--upstream", "nowhere"]).await;
     assert!(
         String::from_utf8(output.stderr)
@@ -96,18 +109,60 @@ async fn bad_arguments_fail_before_anything_listens_and_name_the_key() {
 }
 
 #[tokio::test]
-async fn help_teaches_every_stream_fault() {
+async fn help_teaches_every_fault() {
     let output = output_of(&["--help"]).await;
     let help = String::from_utf8(output.stdout).unwrap();
     for key in [
-        "delay_ms",
-        "jitter_ms",
-        "reset_s",
-        "stall_s",
-        "blackout_s",
-        "cut_after_bytes",
+        "delay_ms=N",
+        "jitter_ms=N",
+        "bandwidth_kbps=N",
+        "stall_s=N",
+        "blackout_s=N",
+        "reset_s=N",
+        "cut_after_bytes=N",
+        "loss=P",
+        "dup=P",
+        "reorder=P",
+        "corrupt=P",
+        "rebind_s=N",
+        "nat_idle_s=N",
+        "mtu_bytes=N",
     ] {
-        assert!(help.contains(&format!("  {key}=N ")), "{help}");
+        assert!(help.contains(&format!("  {key} ")), "{key}: {help}");
     }
     assert!(help.contains("Examples:"));
+}
+
+#[tokio::test]
+async fn with_udp_it_relays_datagrams_and_counts_them() {
+    let upstream = UdpSocket::bind(ANY_PORT).await.unwrap();
+    let address = upstream.local_addr().unwrap().to_string();
+    let mut child = program()
+        .args(["--udp", "--upstream", &address, "--faults", "dup=1"])
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .await
+        .unwrap();
+    let listen = line.split('"').nth(3).unwrap();
+
+    let client = UdpSocket::bind(ANY_PORT).await.unwrap();
+    client.send_to(b"through", listen).await.unwrap();
+    for _ in 0..2 {
+        let (datagram, from) = receive(&upstream, Duration::from_secs(5)).await.unwrap();
+        assert_eq!(datagram, b"through");
+        assert_ne!(from, client.local_addr().unwrap());
+    }
+
+    let pid = child.id().unwrap().to_string();
+    let told = Command::new("kill").args(["-TERM", &pid]).status().await;
+    assert!(told.unwrap().success());
+    let output = child.wait_with_output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("flows=1"), "{stderr}");
+    assert!(stderr.contains("up=2 down=0"), "{stderr}");
+    assert!(stderr.contains("doubled=1"), "{stderr}");
 }

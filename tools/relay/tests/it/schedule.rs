@@ -50,6 +50,19 @@ async fn delay_and_jitter_are_applied_each_way() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn bandwidth_spreads_what_was_written_at_once() {
+    // 80 kbit/s: ten bytes a millisecond.
+    let bench = Bench::new("bandwidth_kbps=80").await;
+    let (mut client, mut server) = bench.connect().await;
+    let start = Instant::now();
+    client.write_all(&[7; 50_000]).await.unwrap();
+    let mut bytes = vec![0; 50_000];
+    server.read_exact(&mut bytes).await.unwrap();
+    let range = Duration::from_millis(4990)..=Duration::from_millis(5010);
+    assert!(range.contains(&start.elapsed()), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn resets_reach_both_sides_at_the_time_that_seed_and_number_say() {
     let mut lives = Vec::new();
     for seed in [42, 42, 43] {

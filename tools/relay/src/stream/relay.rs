@@ -1,11 +1,11 @@
 //! The relay as its user holds it: a listener, its open connections, and the weather over all.
 
-use crate::connection::{Connection, abort};
-use crate::plan::FaultPlan;
+use crate::RelayError;
+use crate::plan::{Carries, FaultPlan};
 use crate::schedule::{Pauses, next_turn};
-use crate::stats::{Counters, RelayStats, add};
+use crate::stream::connection::{Connection, abort};
+use crate::stream::stats::{Counters, RelayStats, add};
 use std::collections::HashMap;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,26 +26,6 @@ pub struct Relay {
     shared: Arc<Shared>,
     stop: oneshot::Sender<()>,
     acceptor: JoinHandle<()>,
-}
-
-/// Why a relay did not start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RelayError {
-    /// The plan holds a fault that only datagrams can have.
-    #[error("fault `{key}` is for datagrams, and this relay carries streams only; leave it out")]
-    DatagramFault {
-        /// The key.
-        key: &'static str,
-    },
-    /// The address can't be listened on.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// The address as given.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
 }
 
 /// What holds all connections at once.
@@ -94,9 +74,7 @@ impl Relay {
         plan: FaultPlan,
         seed: u64,
     ) -> Result<Self, RelayError> {
-        if let Some(key) = plan.datagram_fault() {
-            return Err(RelayError::DatagramFault { key });
-        }
+        RelayError::check(&plan, Carries::Streams)?;
         let failed = |source| RelayError::Listen {
             address: listen,
             source,

@@ -1,10 +1,11 @@
 //! One relayed connection: a client, its upstream, two pumps and the clock of its faults.
 
-use crate::flight::Flight;
-use crate::pump::{HeldGauge, Pump, PumpEnd};
-use crate::relay::{Shared, Weather};
+use crate::bandwidth::Bandwidth;
 use crate::schedule::{Direction, Lateness, Pauses, next_turn, reset_after};
-use crate::stats::add;
+use crate::stream::flight::Flight;
+use crate::stream::pump::{HeldGauge, Pump, PumpEnd};
+use crate::stream::relay::{Shared, Weather};
+use crate::stream::stats::add;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -100,6 +101,7 @@ impl Connection {
             from: client_read,
             to: upstream_write,
             lateness: Lateness::new(&shared.plan, shared.seed, number, Direction::Up),
+            bandwidth: Bandwidth::new(&shared.plan, Instant::now()),
             held: held.clone(),
             cut_after_bytes: shared.plan.cut_after_bytes(),
             passed_bytes: &shared.counters.bytes_up,
@@ -110,6 +112,7 @@ impl Connection {
             from: upstream_read,
             to: client_write,
             lateness: Lateness::new(&shared.plan, shared.seed, number, Direction::Down),
+            bandwidth: Bandwidth::new(&shared.plan, Instant::now()),
             held,
             cut_after_bytes: None,
             passed_bytes: &shared.counters.bytes_down,

@@ -4,9 +4,10 @@
 //! held, reading goes on until the flight is full (a network goes on taking bytes for a while too),
 //! but nothing leaves, neither bytes nor the end of them.
 
-use crate::flight::{Flight, Parcel};
+use crate::bandwidth::Bandwidth;
 use crate::schedule::Lateness;
-use crate::stats::{add, take};
+use crate::stream::flight::{Flight, Parcel};
+use crate::stream::stats::{add, take};
 use std::io;
 use std::sync::atomic::AtomicU64;
 use tokio::io::AsyncWriteExt;
@@ -22,6 +23,7 @@ pub(crate) struct Pump<'a> {
     pub(crate) from: ReadHalf<'a>,
     pub(crate) to: WriteHalf<'a>,
     pub(crate) lateness: Lateness,
+    pub(crate) bandwidth: Bandwidth,
     /// True while nothing may leave.
     pub(crate) held: watch::Receiver<bool>,
     /// After how many bytes more the connection is to be reset.
@@ -95,8 +97,12 @@ impl Pump<'_> {
             Err(error) if is_passing(&error) => return,
             Err(_) => Parcel::Abort,
         };
-        self.flight
-            .push(parcel, Instant::now(), self.lateness.draw());
+        let bytes = match &parcel {
+            Parcel::Bytes(bytes) => bytes.len(),
+            Parcel::Fin | Parcel::Abort => 0,
+        };
+        let passed = self.bandwidth.pass(bytes, Instant::now());
+        self.flight.push(parcel, passed, self.lateness.draw());
     }
 
     fn write(&mut self) -> Option<PumpEnd> {

@@ -43,14 +43,16 @@ impl Flight {
             && self.parcels.len() < IN_FLIGHT_MAX_CHUNKS
     }
 
-    /// Puts a parcel on its way. It never becomes due before the one ahead of it.
-    pub(crate) fn push(&mut self, parcel: Parcel, now: Instant, lateness: Duration) {
-        let ahead = self.parcels.back().map_or(now, |(due, _)| *due);
+    /// Puts a parcel on its way, which has passed the line's bandwidth at `passed`. It never
+    /// becomes due before the one ahead of it.
+    pub(crate) fn push(&mut self, parcel: Parcel, passed: Instant, lateness: Duration) {
+        let ahead = self.parcels.back().map_or(passed, |(due, _)| *due);
         match &parcel {
             Parcel::Bytes(bytes) => self.held_bytes += bytes.len(),
             Parcel::Fin | Parcel::Abort => self.ended = true,
         }
-        self.parcels.push_back((ahead.max(now + lateness), parcel));
+        self.parcels
+            .push_back((ahead.max(passed + lateness), parcel));
     }
 
     /// When the first parcel is due, if there is one.
