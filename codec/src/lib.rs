@@ -1,4 +1,4 @@
-//! Sans-IO codecs: bytes to packets and back, for TCP and WebSocket.
+//! Sans-IO codecs: bytes to packets and back, for TCP, WebSocket and datagrams.
 //!
 //! No sockets and no clock: bytes come in through [`Decoder::decode`], bytes go
 //! out through [`Framing`]. One road for both transports:
@@ -16,6 +16,7 @@
 //!
 //! The tokio side (the client SDK) uses the same TCP framing as [`PacketCodec`].
 
+pub mod datagram;
 mod decoder;
 mod error;
 mod framing;

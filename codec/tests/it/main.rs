@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cutting;
+mod datagram;
 mod events;
 mod handshake;
 mod memory;

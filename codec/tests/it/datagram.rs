@@ -1,0 +1,6 @@
+//! The datagram session.
+
+mod handshake;
+mod hostile;
+mod pair;
+mod sealing;
