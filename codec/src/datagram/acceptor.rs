@@ -5,7 +5,7 @@
 //! Hello, 1,200 bytes              ─▶    nothing is kept
 //!                                 ◀─    Cookie
 //! Knock (cookie, Noise message 1) ─▶    session by its connection id, unless it exists
-//!                                 ◀─    Welcome (Noise message 2: connection id, reset token)
+//!                                 ◀─    Welcome (Noise message 2: connection id, reset token, ticket)
 //! first sealed packet: login      ─▶    the session is confirmed
 //! ```
 //!
@@ -21,11 +21,11 @@
 //! old one opens under them, so nothing said in it happens twice. It ends for want
 //! of a confirmation; a client can bring about as much without a replay.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::{
-    ConnectionId, HandshakeHeader, HandshakeKind, Header, ResetToken, ServerKeys, SessionKeys,
-    VERSION,
+    AddressTicket, ConnectionId, HandshakeHeader, HandshakeKind, Header, ResetToken, ServerKeys,
+    SessionKeys, VERSION,
     cookie::{Cookie, ip_bytes},
     handshake::{Answer, HELLO_BYTES, KnockBody, Proof, WELCOME_BYTES, WelcomePayload, prologue},
     noise,
@@ -59,6 +59,8 @@ pub struct Knock {
     header: HandshakeHeader,
     body: KnockBody,
     connection_id: ConnectionId,
+    peer: IpAddr,
+    unix_ms: u64,
 }
 
 /// A new session.
@@ -137,6 +139,8 @@ impl Acceptor {
             header,
             body,
             connection_id,
+            peer: peer.ip(),
+            unix_ms,
         })
     }
 
@@ -158,6 +162,7 @@ impl Acceptor {
         let payload = WelcomePayload {
             connection_id: knock.connection_id,
             reset_token: ResetToken::of(knock.connection_id, self.keys.reset_secret()),
+            ticket: self.ticket(knock),
         };
         let attempt = knock.header.attempt;
         let mut message = [0; WELCOME_BYTES];
@@ -189,6 +194,21 @@ impl Acceptor {
         let token = ResetToken::of(unknown, self.keys.reset_secret());
         let answer = Answer::of(&[&token.packet()]);
         (unknown.event_loop() == self.event_loop && datagram_bytes > answer.len()).then_some(answer)
+    }
+
+    /// For the client's next session. The nonce is used again only where the same
+    /// session is made again in the same millisecond, for the same ticket.
+    fn ticket(&self, knock: &Knock) -> AddressTicket {
+        let id = knock.connection_id.as_bytes();
+        let hash = self
+            .keys
+            .nonce_secret()
+            .hash(&[id, &knock.unix_ms.to_be_bytes()]);
+        let mut nonce = [0; 12];
+        for (to, from) in nonce.iter_mut().zip(hash) {
+            *to = from;
+        }
+        AddressTicket::seal(&self.keys, knock.peer, knock.unix_ms, nonce)
     }
 
     fn cookie(&self, header: &HandshakeHeader, peer: SocketAddr, unix_ms: u64) -> Answer {

@@ -8,6 +8,7 @@ use super::{
         CookieBody, HELLO_BYTES, KnockBody, Proof, WELCOME_BYTES, WelcomePayload, header, prologue,
     },
     noise,
+    secret::Secret,
 };
 
 /// When the first packet is sent again; doubles with each time.
@@ -30,7 +31,7 @@ const COOKIES_MAX: u8 = 4;
 pub struct Connector {
     pins: ServerPins,
     attempt: [u8; HandshakeHeader::ATTEMPT_BYTES],
-    ephemeral: [u8; 32],
+    ephemeral: Secret,
     knock: Option<Knocking>,
     cookies: u8,
     began_us: u64,
@@ -60,8 +61,8 @@ pub struct Established {
     pub keys: SessionKeys,
     /// A [`Header::Reset`] with this token: the server no longer has the session.
     pub reset_token: ResetToken,
-    /// The key that the server has shown; for the next ticket.
-    pub pin: ServerPin,
+    /// For the next [`Connector`], which is to use it once.
+    pub ticket: (ServerPin, AddressTicket),
     /// A round trip, where one was measured.
     pub rtt_us: Option<u64>,
 }
@@ -90,8 +91,8 @@ pub enum ConnectError {
 // === impl Connector ===
 
 impl Connector {
-    /// Begins. `ticket` is the one that the server of this pin gave last, to be
-    /// used once. `attempt` and `ephemeral` are fresh random bytes.
+    /// Begins. `ticket` is [`Established::ticket`] of the last session, if there was
+    /// one. `attempt` and `ephemeral` are fresh random bytes.
     pub fn new(
         now_us: u64,
         pins: ServerPins,
@@ -102,7 +103,7 @@ impl Connector {
         let mut connector = Self {
             pins,
             attempt,
-            ephemeral,
+            ephemeral: Secret::from_bytes(ephemeral),
             knock: None,
             cookies: 0,
             began_us: now_us,
@@ -229,7 +230,8 @@ impl Connector {
             return;
         }
         // It fails for no pin and no randomness; without it nothing can be said.
-        let begun = noise::Initiator::begin(&pin, &prologue(self.attempt), self.ephemeral);
+        let begun =
+            noise::Initiator::begin(&pin, &prologue(self.attempt), *self.ephemeral.as_bytes());
         self.knock = begun.ok().map(|(noise, message)| Knocking {
             pin,
             noise,
@@ -251,7 +253,7 @@ impl Connector {
         Some(Established {
             keys: SessionKeys::of_client(id, split, now_us),
             reset_token: payload.reset_token,
-            pin: knock.pin,
+            ticket: (knock.pin, payload.ticket),
             rtt_us: self.flight.rtt_us(now_us).or(self.rtt_us),
         })
     }

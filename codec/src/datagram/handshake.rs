@@ -4,7 +4,7 @@
 //! Hello     header │ zeros up to 1,200 bytes
 //! Cookie    header │ cookie, 16 │ count of keys, 1 │ their hints, 4 each
 //! Knock     header │ hint, 4 │ 0, cookie, 16  or  1, ticket, 36 │ first Noise message, 48 │ zeros up to 1,200 bytes
-//! Welcome   header │ second Noise message, 72: connection id, 8, and reset token, 16, sealed
+//! Welcome   header │ second Noise message, 108: connection id, 8, reset token, 16, and ticket, 36, sealed
 //! Versions  header │ count, 1 │ versions, 1 each
 //! Busy      header │ milliseconds to wait, 4, big-endian
 //! ```
@@ -65,6 +65,8 @@ pub(crate) struct CookieBody<'a> {
 pub(crate) struct WelcomePayload {
     pub(crate) connection_id: ConnectionId,
     pub(crate) reset_token: ResetToken,
+    /// For the client's next session.
+    pub(crate) ticket: AddressTicket,
 }
 
 // === impl Answer ===
@@ -169,13 +171,17 @@ impl<'a> CookieBody<'a> {
 // === impl WelcomePayload ===
 
 impl WelcomePayload {
-    pub(crate) const BYTES: usize = ConnectionId::BYTES + ResetToken::BYTES;
+    pub(crate) const BYTES: usize = ConnectionId::BYTES + ResetToken::BYTES + AddressTicket::BYTES;
 
     pub(crate) fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         write_all(
             &mut bytes,
-            &[self.connection_id.as_bytes(), self.reset_token.as_bytes()],
+            &[
+                self.connection_id.as_bytes(),
+                self.reset_token.as_bytes(),
+                self.ticket.as_bytes(),
+            ],
         );
         bytes
     }
@@ -183,10 +189,12 @@ impl WelcomePayload {
     /// `None`: it is none. What follows is for later versions.
     pub(crate) fn parse(payload: &[u8]) -> Option<Self> {
         let (id, payload) = payload.split_first_chunk()?;
-        let token = payload.first_chunk()?;
+        let (token, payload) = payload.split_first_chunk()?;
+        let ticket = payload.first_chunk()?;
         Some(Self {
             connection_id: ConnectionId::from_bytes(*id),
             reset_token: ResetToken::from_bytes(*token),
+            ticket: AddressTicket::from_bytes(*ticket),
         })
     }
 }

@@ -37,6 +37,7 @@ struct Shared {
     cookie: Secret,
     connection: Secret,
     ticket: Secret,
+    nonce: Secret,
     reset: Secret,
 }
 
@@ -188,6 +189,7 @@ impl ServerKeys {
             cookie: first.derive("sluice datagram cookie"),
             connection: first.derive("sluice datagram connection id"),
             ticket: first.derive("sluice datagram ticket"),
+            nonce: first.derive("sluice datagram ticket nonce"),
             reset: first.derive("sluice datagram reset").derive(node),
         };
         Ok(Self {
@@ -218,6 +220,10 @@ impl ServerKeys {
 
     pub(crate) fn ticket_secret(&self) -> &Secret {
         &self.shared.ticket
+    }
+
+    pub(crate) fn nonce_secret(&self) -> &Secret {
+        &self.shared.nonce
     }
 
     pub(crate) fn reset_secret(&self) -> &Secret {

@@ -1,6 +1,6 @@
 //! What a returning client shows in place of a cookie.
 //!
-//! The server gives it inside a session. It says that somebody at this IP address
+//! The server gives it with the Welcome, sealed. It says that somebody at this IP address
 //! had a session lately, so that the first packet may be answered by a session at
 //! once: a round trip saved, and nothing else. It is no login, holds no key, and
 //! is bound to the IP address, not to the port, which a returning client has new.
@@ -35,7 +35,7 @@ impl AddressTicket {
         &self.0
     }
 
-    /// A ticket for a client at this address; `nonce` is fresh and random.
+    /// A ticket for a client at this address; `nonce` is a fresh one.
     pub fn seal(keys: &ServerKeys, address: IpAddr, unix_ms: u64, nonce: [u8; 12]) -> Self {
         let until_ms = unix_ms.saturating_add(TICKET_LIFETIME_MS);
         let mut sealed = until_ms.to_be_bytes();

@@ -40,14 +40,13 @@ fn every_answer_is_shorter_than_what_it_answers() {
     let datagram = sent(&mut connector, NOW_US);
     let knock = knocked(acceptor.receive(&datagram, client_address(), UNIX_MS));
     let welcome = acceptor.accept(&knock, NOW_US, [9; 32]).unwrap().answer;
-    assert!(welcome.len() < 100, "{}", welcome.len());
+    assert!(welcome.len() < 120, "{}", welcome.len());
 }
 
 #[test]
 fn a_ticket_saves_the_cookie() {
     let (established, _) = handshake();
-    let ticket = AddressTicket::seal(&server_keys(), client_address().ip(), UNIX_MS, [5; 12]);
-    let ticket = Some((established.pin, ticket));
+    let ticket = Some(established.ticket);
     let mut connector = Connector::new(NOW_US, pins(), ticket, [2; 8], [2; 32]);
     let datagram = sent(&mut connector, NOW_US);
     // The port is another one than the session had that gave the ticket.
@@ -214,7 +213,10 @@ fn the_key_that_both_know_is_used_while_keys_change() {
             .receive(NOW_US, &accepted.answer)
             .unwrap()
             .unwrap();
-        assert_eq!(established.pin, ServerKey::from_secret([used; 32]).pin());
+        assert_eq!(
+            established.ticket.0,
+            ServerKey::from_secret([used; 32]).pin()
+        );
     }
 }
 
