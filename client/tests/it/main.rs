@@ -9,3 +9,4 @@ mod http;
 mod lifecycle;
 mod messages;
 mod server;
+mod slow_server;
