@@ -64,6 +64,7 @@ pub(crate) struct SavedSend {
 pub(crate) enum Change {
     Inbox(u64),
     Group(ConversationId, u64),
+    ForgetGroup(ConversationId),
     PutSend(u64, SavedSend),
     RemoveSend(u64),
     ResumeToken(Bytes),
@@ -135,6 +136,9 @@ impl Saved {
             Change::Inbox(position) => self.inbox = position,
             Change::Group(conversation, position) => {
                 self.groups.insert(conversation, position);
+            }
+            Change::ForgetGroup(conversation) => {
+                self.groups.remove(&conversation);
             }
             Change::PutSend(order, send) => {
                 self.outbox.insert(order, send);

@@ -20,7 +20,8 @@ use crate::{Entry, Event, SendReceipt};
 /// Pulls of one session that are under way at once.
 const PULLS_MAX: usize = 4;
 /// Groups that are followed. A server names no more than these, present and left;
-/// of one that does, the application is told [`Event::TooManyGroups`].
+/// of one that does, the application is told [`Event::TooManyGroups`]. Others,
+/// which were left long ago, make room when it is needed.
 pub(super) const GROUPS_MAX: usize = limits::GROUPS_PER_USER_MAX + limits::LEFT_GROUPS_MAX;
 
 /// All timelines, and the look at the heads.
@@ -35,6 +36,10 @@ pub(super) struct Sync {
     pub(super) is_blocked: bool,
     heads_at_ms: u64,
     heads_are_under_way: bool,
+    /// Looks at the heads that were begun.
+    looks: u64,
+    /// A group that there was no room for, in the look under way or before it.
+    left_out: Option<ConversationId>,
     /// The heads were seen since the last connect.
     heads_are_fresh: bool,
     is_catching_up: bool,
@@ -57,6 +62,8 @@ impl Sync {
             is_blocked: false,
             heads_at_ms: u64::MAX,
             heads_are_under_way: false,
+            looks: 0,
+            left_out: None,
             heads_are_fresh: false,
             is_catching_up: false,
             is_incomplete: false,
@@ -180,15 +187,17 @@ impl Session {
             && !self.sync.groups.contains_key(group)
         {
             if self.sync.groups.len() >= GROUPS_MAX {
-                return self.skip_group(group.clone());
+                return self.leave_out(now_ms, group.clone());
             }
             self.sync.groups.insert(group.clone(), Timeline::default());
         }
+        let look = self.sync.looks;
         let push = held.push;
         let held_max = self.config.held_max_entries;
         let Some(timeline) = self.sync.timeline(key) else {
             return;
         };
+        timeline.spoken_of_in = look;
         if timeline.offer(place, held, held_max) == Placed::Behind
             && let Some(number) = push
         {

@@ -35,6 +35,8 @@ pub(super) struct Timeline {
     pub(super) has_more: bool,
     /// Pulls in a row that brought nothing although something is missing.
     fruitless: u32,
+    /// The last look at the heads during which the server spoke of it; 0: none.
+    pub(super) spoken_of_in: u64,
 }
 
 /// An entry that waits for its turn.
@@ -91,6 +93,11 @@ impl Timeline {
     /// Something exists that was not told.
     pub(super) fn is_behind(&self) -> bool {
         self.position < self.head
+    }
+
+    /// Nothing is under way, and nothing is known that was not told.
+    pub(super) fn is_at_rest(&self) -> bool {
+        !self.is_behind() && !self.is_pulling
     }
 
     /// Something is missing that only a pull (or a late push) can bring: the

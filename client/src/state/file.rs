@@ -125,6 +125,9 @@ fn apply(transaction: &WriteTransaction, change: &Change) -> Result<(), redb::Er
             let mut positions = transaction.open_table(POSITIONS)?;
             positions.insert(group.as_str(), position)?;
         }
+        Change::ForgetGroup(group) => {
+            transaction.open_table(POSITIONS)?.remove(group.as_str())?;
+        }
         Change::PutSend(order, send) => {
             let bytes = send.to_wire().encode_to_vec();
             transaction.open_table(OUTBOX)?.insert(order, &*bytes)?;

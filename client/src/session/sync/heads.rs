@@ -7,7 +7,7 @@ use sluice_protocol::{
 };
 
 use super::{GROUPS_MAX, Question, Session, Timeline, TimelineKey};
-use crate::Event;
+use crate::{Event, state::Change};
 
 // === impl Session ===
 
@@ -19,6 +19,11 @@ impl Session {
         let interval = self.config.heads_interval_ms;
         let next = interval / 2 + self.jitter(interval);
         self.sync.heads_at_ms = now_ms.saturating_add(next.max(1));
+        self.look_at_heads(now_ms);
+    }
+
+    fn look_at_heads(&mut self, now_ms: u64) {
+        self.sync.looks += 1;
         self.ask_heads(now_ms, String::new());
     }
 
@@ -50,13 +55,51 @@ impl Session {
         }
         match last {
             Some(last) if page.more => self.ask_heads(now_ms, last),
-            _ => {
-                self.sync.heads_are_under_way = false;
-                self.sync.heads_are_fresh = true;
-            }
+            _ => self.end_look(now_ms),
         }
         self.start_due_pulls(now_ms);
         self.start_due_heads(now_ms);
+    }
+
+    /// All heads were named.
+    fn end_look(&mut self, now_ms: u64) {
+        match self.sync.left_out.take() {
+            // Once more, with room for whom there was none.
+            Some(_) if self.forget_groups() > 0 => self.look_at_heads(now_ms),
+            left_out => {
+                self.sync.heads_are_under_way = false;
+                self.sync.heads_are_fresh = true;
+                if let Some(group) = left_out {
+                    self.skip_group(group);
+                }
+            }
+        }
+    }
+
+    /// Forgets groups that the look at the heads has not named: left so long ago
+    /// that the server speaks of them no more. Says how many these were.
+    fn forget_groups(&mut self) -> usize {
+        let look = self.sync.looks;
+        let unnamed = self
+            .sync
+            .groups
+            .extract_if(|_, it| it.spoken_of_in < look && it.is_at_rest());
+        let unnamed: Vec<_> = unnamed.map(|(group, _)| group).collect();
+        let count = unnamed.len();
+        tracing::debug!(user = %self.user, count, "groups forgotten");
+        for group in unnamed {
+            self.save(Change::ForgetGroup(group));
+        }
+        count
+    }
+
+    /// There is no room for a group; the end of a look at the heads may make some.
+    pub(super) fn leave_out(&mut self, now_ms: u64, group: ConversationId) {
+        // Having found none, it is not looked for again at every push.
+        if !self.sync.is_incomplete && self.sync.left_out.is_none() {
+            self.sync.left_out = Some(group);
+            self.sync_within(now_ms, 0);
+        }
     }
 
     fn take_head(&mut self, now_ms: u64, head: packet::Head) {
@@ -68,13 +111,16 @@ impl Session {
             return;
         }
         if !is_known && self.sync.groups.len() >= GROUPS_MAX {
-            return self.skip_group(group);
+            self.sync.left_out = Some(group);
+            return;
         }
         let is_catching_up = self.sync.is_catching_up && !self.sync.heads_are_fresh;
         let patience = self.config.hole_patience_ms;
         let key = TimelineKey::Group(group.clone());
         self.check_server_position(&key, head.last_seq);
+        let look = self.sync.looks;
         let timeline = self.sync.groups.entry(group).or_default();
+        timeline.spoken_of_in = look;
         timeline.skip_to(head.first_seq);
         if is_catching_up {
             timeline.set_goal(head.last_seq);
@@ -88,7 +134,7 @@ impl Session {
     }
 
     /// Tells once after each connect that a group can't be followed.
-    pub(super) fn skip_group(&mut self, conversation: ConversationId) {
+    fn skip_group(&mut self, conversation: ConversationId) {
         if !self.sync.is_incomplete {
             self.sync.is_incomplete = true;
             self.tell(Event::TooManyGroups { conversation });

@@ -53,9 +53,10 @@ fn one_who_is_no_member_any_more_stops_pulling() {
 #[test]
 fn more_groups_than_can_be_followed_are_no_catching_up() {
     let mut world = World::new(&USERS[..1], SessionConfig::default(), 20);
-    let known = (0..sync::GROUPS_MAX as u64)
-        .map(|n| ConversationId::group(sluice_protocol::MessageId(1_000 + n)));
-    world.devices[0].saved.groups = known.map(|group| (group, 0)).collect();
+    let known: Vec<_> = (0..sync::GROUPS_MAX as u64)
+        .map(|n| world.server.create_group(1_000 + n, &["alice"]))
+        .collect();
+    world.devices[0].saved.groups = known.into_iter().map(|group| (group, 1)).collect();
     let group = world.server.create_group(1, &["alice"]);
     world.restart(0);
     world.run_for(5_000);
@@ -65,6 +66,36 @@ fn more_groups_than_can_be_followed_are_no_catching_up() {
         conversation: group,
     };
     assert_eq!(events.iter().filter(|event| **event == skipped).count(), 1);
+}
+
+#[test]
+fn groups_that_the_server_names_no_more_make_room() {
+    let mut world = World::new(&USERS[..1], SessionConfig::default(), 26);
+    let left = (0..sync::GROUPS_MAX as u64 - 1)
+        .map(|n| ConversationId::group(sluice_protocol::MessageId(1_000 + n)));
+    world.devices[0].saved.groups = left.map(|group| (group, 7)).collect();
+    let first = world.server.create_group(1, &["alice", "bob"]);
+    world.restart(0);
+    world.run_for(5_000);
+    // As long as there is room, nothing is forgotten.
+    let saved = &world.devices[0].saved;
+    assert_eq!(saved.groups.len(), sync::GROUPS_MAX);
+    // One is pushed, and one is found by the heads.
+    let pushed = world.server.create_group(2, &["alice", "bob"]);
+    world.server.say(&pushed, "bob", "welcome");
+    world.run_for(5_000);
+    let found = world.server.create_group(3, &["alice", "bob"]);
+    world.restart(0);
+    world.run_for(5_000);
+    let device = &world.devices[0];
+    for (group, position) in [(first, 1), (pushed, 2), (found, 1)] {
+        assert_eq!(device.saved.groups.get(&group), Some(&position), "{group}");
+    }
+    assert_eq!(device.saved.groups.len(), 3);
+    assert_eq!(device.events.last(), Some(&Event::CaughtUp));
+    let skipped = |event: &Event| matches!(event, Event::TooManyGroups { .. });
+    assert!(!device.events.iter().any(skipped));
+    world.check();
 }
 
 #[test]
