@@ -175,6 +175,7 @@ impl Session {
             leave_at_ms: None,
             going_away: None,
             refresh_at_ms: refresh_at_ms(ack.server_time_ms, ack.token_expires_ms, now_ms),
+            refresh_id: None,
         });
         tracing::debug!(user = %self.user, device = %self.device, resuming, "connected");
         self.tell(Event::Connected { resumed: resuming });
@@ -374,8 +375,9 @@ impl Session {
 
     /// A fresh token, as asked for by [`Output::RefreshToken`].
     pub(crate) fn refresh(&mut self, token: String) {
-        if self.is_online() {
-            let id = self.packet_id();
+        let id = self.packet_id();
+        if let Phase::Online(online) = &mut self.phase {
+            online.refresh_id = Some(id);
             self.transmit.push_back(Packet {
                 id,
                 body: Some(Body::RefreshToken(packet::RefreshToken { token })),
@@ -386,10 +388,23 @@ impl Session {
     pub(super) fn handle_refreshed(&mut self, now_ms: u64, refreshed: packet::TokenRefreshed) {
         let server_now_ms = self.login.server_time_ms(now_ms);
         if let Phase::Online(online) = &mut self.phase {
+            online.refresh_id = None;
             online.refresh_at_ms = refresh_at_ms(server_now_ms, refreshed.token_expires_ms, now_ms);
         }
         if !refreshed.resume_token.is_empty() {
             self.keep_resume_token(refreshed.resume_token);
+        }
+    }
+
+    /// True if that was the refresh, which is asked for again then.
+    pub(super) fn retry_refresh(&mut self, id: u64, retry_at_ms: u64) -> bool {
+        match &mut self.phase {
+            Phase::Online(online) if online.refresh_id == Some(id) => {
+                online.refresh_id = None;
+                online.refresh_at_ms = Some(retry_at_ms);
+                true
+            }
+            _ => false,
         }
     }
 

@@ -15,6 +15,8 @@ pub(super) struct Online {
     /// Why the server is going.
     pub(super) going_away: Option<CloseReason>,
     pub(super) refresh_at_ms: Option<u64>,
+    /// The packet that asks for a refresh, until it is answered.
+    pub(super) refresh_id: Option<u64>,
 }
 
 // === impl Online ===

@@ -51,6 +51,10 @@ pub(crate) struct ModelServer {
     pub(crate) connects: Vec<packet::Connect>,
     pub(crate) duplicates: usize,
     pub(crate) refreshes: usize,
+    /// Requests to the service `silent`.
+    pub(crate) unanswered: Vec<(Conn, u64)>,
+    /// So many refreshes are put off.
+    pub(crate) busy_refreshes: usize,
     pub(crate) reads: Vec<packet::Read>,
     /// What users have, by user and conversation, as their acks say.
     pub(crate) delivered: HashMap<(String, String), u64>,
@@ -140,7 +144,7 @@ impl ModelServer {
         ));
     }
 
-    fn answer(&mut self, conn: Conn, id: u64, body: Body) {
+    pub(crate) fn answer(&mut self, conn: Conn, id: u64, body: Body) {
         self.out.push_back((
             conn,
             Packet {
@@ -236,6 +240,9 @@ impl ModelServer {
                 let server_time_ms = self.now_ms;
                 self.answer(conn, id, Body::Pong(packet::Pong { server_time_ms }));
             }
+            Body::Request(request) if request.service == "silent" => {
+                self.unanswered.push((conn, id));
+            }
             Body::Request(request) => {
                 let response = packet::Response {
                     status: 0,
@@ -246,6 +253,14 @@ impl ModelServer {
             Body::PushAck(ack) => self.push_acked(conn, ack),
             Body::Read(read) => self.reads.push(read),
             Body::RefreshToken(_) => {
+                if self.busy_refreshes > 0 {
+                    self.busy_refreshes -= 1;
+                    let busy = packet::Busy {
+                        retry_after_ms: 500,
+                        ..packet::Busy::default()
+                    };
+                    return self.answer(conn, id, Body::Busy(busy));
+                }
                 self.refreshes += 1;
                 let refreshed = packet::TokenRefreshed {
                     token_expires_ms: self.now_ms + 86_400_000,

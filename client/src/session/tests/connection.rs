@@ -118,6 +118,16 @@ fn a_server_that_goes_is_left_within_its_span() {
 }
 
 #[test]
+fn a_refresh_that_meets_a_busy_server_is_tried_again() {
+    let mut world = World::new(&USERS[..1], SessionConfig::default(), 17);
+    world.server.busy_refreshes = 3;
+    world.run_for(DAY_MS);
+    assert_eq!(world.server.busy_refreshes, 0);
+    assert_eq!(world.server.refreshes, 1);
+    assert_eq!(world.server.connects.len(), 1);
+}
+
+#[test]
 fn a_token_is_refreshed_before_it_ends() {
     let mut world = World::new(&USERS[..1], SessionConfig::default(), 16);
     world.run_for(DAY_MS - 3_600_000);
