@@ -30,6 +30,9 @@ use crate::{
 /// Questions wait this long for an answer, unless told otherwise.
 const CALL_TIMEOUT_MS: u64 = 30_000;
 
+/// An answer that the gateway gives at a request's very timeout is waited for.
+const REQUEST_GRACE_MS: u64 = 2_000;
+
 /// The driver hears of this many taken events at the latest.
 const WAKE_EVENTS: u64 = 16;
 
@@ -274,7 +277,9 @@ impl Client {
     }
 
     /// Asks any backend service. Requests of one key are handled in order. Not
-    /// repeated after a lost connection, as it might not be harmless.
+    /// repeated after a lost connection, as it might not be harmless. The gateway
+    /// ends the wait after `timeout`, with `ErrorCode::Timeout`; 2 s later this
+    /// side does.
     ///
     /// # Errors
     /// See [`CallError`].
@@ -292,7 +297,9 @@ impl Client {
             payload: payload.into(),
             timeout_ms: u32::try_from(timeout_ms).unwrap_or(u32::MAX),
         });
-        match self.call(body, timeout_ms).await? {
+        // The gateway's word, which says more, comes first.
+        let patience_ms = timeout_ms.saturating_add(REQUEST_GRACE_MS);
+        match self.call(body, patience_ms).await? {
             Body::Response(response) => Ok(Response {
                 status: response.status,
                 payload: response.payload,

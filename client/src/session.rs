@@ -244,7 +244,7 @@ impl Session {
         let retry_at_ms = now_ms.saturating_add(busy.retry_after_ms.into());
         if self.calls.contains(id) {
             self.retry_call(now_ms, id, retry_at_ms);
-        } else {
+        } else if !self.retry_refresh(id, retry_at_ms) {
             self.handle_send_busy(id, retry_at_ms);
         }
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use sluice_client::{
-    Client, ContentType, ConversationId, DeviceId, Ended, Entry, Event, EventStream, LocalState,
-    SendError, Target, Transport, UserId,
+    CallError, Client, ContentType, ConversationId, DeviceId, Ended, Entry, Event, EventStream,
+    LocalState, SendError, Target, Transport, UserId,
 };
 use sluice_protocol::packet::{self, packet::Body};
 use tokio::time::timeout;
@@ -262,6 +262,32 @@ async fn groups_are_found_and_followed() {
     let history = alice.history(&group, None, 3).await.unwrap();
     let seqs: Vec<_> = history.entries.iter().map(|it| it.seq.0).collect();
     assert_eq!((seqs, history.more), (vec![11, 12, 13], true));
+}
+
+/// The gateway says that the backend hasn't answered when the time is up, and not
+/// before; that this comes too late for the client would be worse than no word.
+#[tokio::test]
+async fn the_gateways_word_on_a_timeout_is_waited_for() {
+    let server = Server::start().await;
+    let (alice, mut events) = start(&server, "alice", Transport::Tcp, &LocalState::memory());
+    until_caught_up(&mut events).await;
+    let span = Duration::from_millis(200);
+    let request = tokio::spawn(async move { alice.request("silent", "", "", span).await });
+    tokio::time::sleep(3 * span).await;
+    let timed_out = packet::Error {
+        code: packet::ErrorCode::Timeout.into(),
+        ..packet::Error::default()
+    };
+    server.with(|model| {
+        let (conn, id) = model.unanswered.pop().unwrap();
+        model.answer(conn, id, Body::Error(timed_out));
+    });
+    match request.await.unwrap() {
+        Err(CallError::Refused(refusal)) => {
+            assert_eq!(refusal.code, packet::ErrorCode::Timeout);
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test]
