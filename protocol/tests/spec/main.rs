@@ -111,7 +111,8 @@ fn examples_are_what_the_code_encodes() {
     let blocks: Vec<_> = spec
         .fenced("hex")
         .into_iter()
-        .filter(|block| !block.keys.contains_key("ws"))
+        // Those of the transports are held by the codec's test.
+        .filter(|block| !block.keys.contains_key("ws") && !block.keys.contains_key("udp"))
         .collect();
     let vectors = vectors::all();
     let named: Vec<_> = blocks

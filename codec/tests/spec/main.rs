@@ -1,5 +1,7 @@
-//! Holds SPEC.md against this crate: its WebSocket examples, its close codes and
-//! what it says of broken frames.
+//! Holds SPEC.md against this crate: its WebSocket examples, its close codes, its
+//! datagrams and what it says of broken frames.
+
+mod datagram;
 
 use std::{collections::BTreeMap, fs};
 
