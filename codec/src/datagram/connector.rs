@@ -4,9 +4,7 @@ use super::{
     AddressTicket, ConnectionId, HandshakeHeader, HandshakeKind, Header, ResetToken, ServerPin,
     ServerPins, SessionKeys, VERSION,
     cookie::Cookie,
-    handshake::{
-        CookieBody, HELLO_BYTES, KnockBody, Proof, WELCOME_BYTES, WelcomePayload, header, prologue,
-    },
+    handshake::{CookieBody, HELLO_BYTES, KnockBody, Proof, WelcomePayload, header, prologue},
     noise,
     secret::Secret,
 };
@@ -245,9 +243,11 @@ impl Connector {
 
     fn take_welcome(&mut self, now_us: u64, body: &[u8]) -> Option<Established> {
         let knock = self.knock.as_mut()?;
-        let mut payload = [0; WELCOME_BYTES];
-        let message = body.get(..WELCOME_BYTES)?;
-        let (bytes, split) = knock.noise.finish(message, &mut payload).ok()?;
+        let mut payload = [0; HELLO_BYTES];
+        if body.len() > payload.len() {
+            return None;
+        }
+        let (bytes, split) = knock.noise.finish(body, &mut payload).ok()?;
         let payload = payload.get(..bytes).and_then(WelcomePayload::parse)?;
         let id: ConnectionId = payload.connection_id;
         Some(Established {

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! No length is told by a packet, so none can be a lie, but for the two counts,
-//! which must fit what is there. What follows is passed over.
+//! which must fit what is there. What follows is passed over, but behind a Welcome,
+//! whose Noise message is the rest of the datagram.
 
 use std::ops::Deref;
 
