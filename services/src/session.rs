@@ -46,6 +46,8 @@ struct Login {
     platform: i32,
     proof: SessionProof,
     refresh: bool,
+    /// By the device's clock.
+    connect_time_ms: u64,
     /// Told to the device; the store gets its hash.
     resume_token: [u8; RESUME_TOKEN_BYTES],
 }
@@ -149,6 +151,7 @@ impl Sessions {
                     platform: open.platform,
                     proof,
                     refresh: open.refresh,
+                    connect_time_ms: open.connect_time_ms,
                     resume_token: self.resume_token(&payload),
                 }))
             }
@@ -341,10 +344,7 @@ async fn bind(node: &Node, session: &Opened<'_>) -> Result<Result<Vec<Route>, Re
             Ok(replaced)
         }
         BindOutcome::TooManyDevices => Err(session_refusal(SessionRefusal::TooManyDevices)),
-        BindOutcome::Stale => Err(Refusal::new(
-            ErrorCode::Replayed,
-            "a later login of this device is in place",
-        )),
+        BindOutcome::Stale => Err(session_refusal(SessionRefusal::Overtaken)),
     })
 }
 
@@ -380,7 +380,8 @@ fn kick_for(refusal: SessionRefusal) -> Option<packet::Kick> {
         SessionRefusal::Banned => CloseReason::Banned,
         SessionRefusal::UnknownUser
         | SessionRefusal::BadResumeToken
-        | SessionRefusal::TooManyDevices => return None,
+        | SessionRefusal::TooManyDevices
+        | SessionRefusal::Overtaken => return None,
     };
     Some(packet::Kick {
         reason: reason.into(),
@@ -401,6 +402,10 @@ fn session_refusal(refusal: SessionRefusal) -> Refusal {
             ErrorCode::TooManyDevices,
             "as many devices as may be are connected already; log one of them out",
         ),
+        SessionRefusal::Overtaken => Refusal::new(
+            ErrorCode::Replayed,
+            "a later login of this device is in place",
+        ),
         SessionRefusal::Banned => Refusal::new(ErrorCode::Banned, "you are banned"),
         SessionRefusal::BadResumeToken => Refusal::new(
             ErrorCode::BadResumeToken,
@@ -418,7 +423,10 @@ impl Login {
         match (&self.proof, refusal) {
             (SessionProof::Token { .. }, _) => refusal,
             // Said of a token that is good, and stays so.
-            (SessionProof::Resume { .. }, SessionRefusal::TooManyDevices) => refusal,
+            (
+                SessionProof::Resume { .. },
+                SessionRefusal::TooManyDevices | SessionRefusal::Overtaken,
+            ) => refusal,
             (SessionProof::Resume { .. }, _) => SessionRefusal::BadResumeToken,
         }
     }
@@ -438,6 +446,7 @@ impl Login {
             platform: self.platform,
             proof: self.proof.clone(),
             new_resume_hash: Sha256::digest(self.resume_token).into(),
+            connect_time_ms: (!self.refresh).then_some(self.connect_time_ms),
             has_place,
             now_ms,
         }

@@ -1,6 +1,6 @@
 //! Users and their sessions.
 
-use sluice_protocol::{DeviceId, UserId, UserSeq};
+use sluice_protocol::{DeviceId, UserId, UserSeq, limits::CONNECT_SKEW_MAX_MS};
 
 /// A user to be added.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub struct SessionOpening {
     pub proof: SessionProof,
     /// SHA-256 of the resume token to leave.
     pub new_resume_hash: [u8; 32],
+    /// When the device asked, by its own clock; nothing when a session is prolonged.
+    pub connect_time_ms: Option<u64>,
     /// Whether the device has a place. Without one nothing is spent: a proof
     /// that is good is answered with `TooManyDevices`.
     pub has_place: bool,
@@ -107,4 +109,23 @@ pub enum SessionRefusal {
     BadResumeToken,
     /// The user has the most devices allowed; the proof was good and still is.
     TooManyDevices,
+    /// A login that the device made later was worked on before; the proof was good
+    /// and still is.
+    Overtaken,
+}
+
+// === impl SessionOpening ===
+
+impl SessionOpening {
+    /// Whether this device made a login later than this one, by the time of the last
+    /// that was opened: a device that gave up waiting and tried another gateway may
+    /// have its two logins worked on in any order. What is further behind than gateways
+    /// let clocks be off is believed: the device's clock was put right in between.
+    pub(crate) fn is_overtaken(&self, last_connect_time_ms: u64) -> bool {
+        self.connect_time_ms.is_some_and(|asked_ms| {
+            last_connect_time_ms
+                .checked_sub(asked_ms)
+                .is_some_and(|ahead_ms| (1..=CONNECT_SKEW_MAX_MS).contains(&ahead_ms))
+        })
+    }
 }

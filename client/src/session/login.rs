@@ -52,6 +52,8 @@ pub(super) struct Login {
     /// Asking for a token again may give another one.
     token_is_renewable: bool,
     clock_was_adopted: bool,
+    /// Of the last `Connect`. The server takes the later of two for the newer one.
+    connect_time_ms: u64,
 }
 
 // === impl Login ===
@@ -65,6 +67,7 @@ impl Login {
             tokens_refused: 0,
             token_is_renewable,
             clock_was_adopted: false,
+            connect_time_ms: 0,
         }
     }
 
@@ -104,13 +107,16 @@ impl Session {
         let resuming = token.is_none();
         let mut nonce = [0; NONCE_BYTES];
         self.rng.fill(&mut nonce);
+        let server_time_ms = self.login.server_time_ms(now_ms);
+        let connect_time_ms = server_time_ms.max(self.login.connect_time_ms + 1);
+        self.login.connect_time_ms = connect_time_ms;
         let connect = packet::Connect {
             protocol_version: PROTOCOL_VERSION,
             token: token.unwrap_or_default(),
             device_id: self.device.to_string(),
             platform: self.config.platform.into(),
             nonce: Bytes::copy_from_slice(&nonce),
-            time_ms: self.login.server_time_ms(now_ms),
+            time_ms: connect_time_ms,
             resume_token: if resuming {
                 self.login.resume_token.clone()
             } else {
@@ -202,9 +208,11 @@ impl Session {
                 self.keep_resume_token(Bytes::new());
                 self.lose(now_ms, reason, Some(now_ms));
             }
-            ErrorCode::ClockSkew if !self.login.clock_was_adopted => {
+            ErrorCode::ClockSkew | ErrorCode::Replayed if !self.login.clock_was_adopted => {
                 self.login.clock_was_adopted = true;
                 self.adopt_server_time(now_ms, error.server_time_ms);
+                // What was said by the wrong clock says nothing any more.
+                self.login.connect_time_ms = 0;
                 self.lose(now_ms, reason, Some(now_ms));
             }
             ErrorCode::BadToken | ErrorCode::TokenExpired | ErrorCode::TokenRevoked

@@ -49,6 +49,7 @@ fn open(context: &mut ChannelContext<'_>, id: u64, connect: Connect) -> Flow {
         claims,
         resume_token: connect.resume_token,
         refresh: false,
+        connect_time_ms: connect.time_ms.min(context.now().unix_ms),
     });
     if !hand_up(context, id, body) {
         return Flow::Close(CloseReason::Overloaded.into());

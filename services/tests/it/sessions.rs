@@ -403,3 +403,30 @@ async fn devices_are_bounded_and_the_policy_holds() {
     assert_eq!(world.gateway.kick(&one).await, CloseReason::Replaced);
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_login_given_up_does_not_replace_the_one_made_after_it() {
+    let mut world = World::new().await;
+    world.add_users(&["alice"]).await;
+    let claims = world.claims("alice").await;
+    let asked = |connect_time_ms| OpenSession {
+        connect_time_ms,
+        ..claims.clone()
+    };
+    // The device waited for its first gateway in vain and went to another.
+    let given_up = world.gateway.device("alice", "phone");
+    let stands = world.gateway.device("alice", "phone");
+    let session = opened(world.open(&stands, asked(2_000)).await);
+    let code = refused(world.open(&given_up, asked(1_000)).await);
+    assert_eq!(code, ErrorCode::Replayed);
+    let routes = world.directory.lookup(&[user("alice")]).await.unwrap();
+    assert_eq!(routes[0].len(), 1);
+    assert_eq!(routes[0][0].connection, stands.connection);
+    assert!(world.gateway.rest(&stands).await.is_empty());
+    let next = world.gateway.device("alice", "phone");
+    let mut resumed = resume(&session.resume_token);
+    resumed.connect_time_ms = 3_000;
+    opened(world.open(&next, resumed).await);
+    assert_eq!(world.gateway.kick(&stands).await, CloseReason::Replaced);
+    world.stop().await;
+}

@@ -3,7 +3,7 @@
 use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 
 use super::{
-    failure::Failure,
+    failure::{self, Failure},
     months::{Month, partition_list},
     placement,
     servers::{Place, Servers, Work},
@@ -19,6 +19,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/mysql/0004_recalls.sql"),
     include_str!("../../migrations/mysql/0005_archived.sql"),
     include_str!("../../migrations/mysql/0006_past_names.sql"),
+    include_str!("../../migrations/mysql/0007_connect_times.sql"),
 ];
 
 /// Months that have partitions of their own from the start, beside this one.
@@ -27,6 +28,9 @@ const MONTHS_AHEAD: u32 = 6;
 
 /// How long one waits for another that is changing the tables.
 const LOCK_WAIT_S: u32 = 300;
+
+/// The server's error number.
+const COLUMN_EXISTS: u16 = 1060;
 
 /// Gives months ahead partitions.
 struct AddMonths {
@@ -114,9 +118,16 @@ impl Migrate {
         file: &str,
     ) -> Result<(), Failure> {
         for statement in statements(file) {
-            sqlx::query(AssertSqlSafe(statement))
+            let done = sqlx::query(AssertSqlSafe(statement))
                 .execute(&mut *connection)
-                .await?;
+                .await;
+            match done {
+                // From the time before, which ended before the version was noted.
+                Err(error) if failure::number(&error) == Some(COLUMN_EXISTS) => {}
+                done => {
+                    done?;
+                }
+            }
         }
         if number == 1 {
             sqlx::query(

@@ -84,6 +84,7 @@ async fn open(
     if status_from_sql(user.try_get(0)?)? == UserStatus::Banned {
         return refused(SessionRefusal::Banned);
     }
+    let last = last_session(connection, opening).await?;
     let expires_ms = match &opening.proof {
         SessionProof::Token {
             token_epoch,
@@ -94,11 +95,22 @@ async fn open(
             }
             *expires_ms
         }
-        SessionProof::Resume { hash } => match resumable_until(connection, opening, hash).await? {
-            Some(expires_ms) => expires_ms,
-            None => return refused(SessionRefusal::BadResumeToken),
-        },
+        SessionProof::Resume { hash } => {
+            // The new hash is there already when this very opening is retried
+            // after an answer that got lost: once more then.
+            let good = last.as_ref().filter(|last| {
+                (last.resume_hash == hash || last.resume_hash == opening.new_resume_hash)
+                    && last.expires_ms > opening.now_ms
+            });
+            match good {
+                Some(last) => last.expires_ms,
+                None => return refused(SessionRefusal::BadResumeToken),
+            }
+        }
     };
+    if last.is_some_and(|last| opening.is_overtaken(last.connect_time_ms)) {
+        return refused(SessionRefusal::Overtaken);
+    }
     if !opening.has_place {
         return refused(SessionRefusal::TooManyDevices);
     }
@@ -111,26 +123,33 @@ async fn open(
     })
 }
 
-/// When the session that the token resumes ends; `None` if the token is not good.
-async fn resumable_until(
+/// What the device's last login left.
+struct LastSession {
+    resume_hash: Vec<u8>,
+    expires_ms: u64,
+    connect_time_ms: u64,
+}
+
+async fn last_session(
     connection: &mut MySqlConnection,
     opening: &SessionOpening,
-    hash: &[u8; 32],
-) -> Result<Option<u64>, Failure> {
-    let device =
-        sqlx::query("SELECT resume_hash, expires_ms FROM device WHERE user = ? AND device_id = ?")
-            .bind(opening.user.as_str().as_bytes())
-            .bind(opening.device.as_str().as_bytes())
-            .fetch_optional(connection)
-            .await?;
-    let Some(device) = device else {
-        return Ok(None);
-    };
-    let (stored, expires_ms): (Vec<u8>, u64) = (device.try_get(0)?, device.try_get(1)?);
-    // The new hash is there already when this very opening is retried after an
-    // answer that got lost: once more then.
-    let good = (stored == hash || stored == opening.new_resume_hash) && expires_ms > opening.now_ms;
-    Ok(good.then_some(expires_ms))
+) -> Result<Option<LastSession>, Failure> {
+    let device = sqlx::query(
+        "SELECT resume_hash, expires_ms, connect_time_ms FROM device
+         WHERE user = ? AND device_id = ?",
+    )
+    .bind(opening.user.as_str().as_bytes())
+    .bind(opening.device.as_str().as_bytes())
+    .fetch_optional(connection)
+    .await?;
+    let last = device.map(|row| {
+        Ok::<_, sqlx::Error>(LastSession {
+            resume_hash: row.try_get(0)?,
+            expires_ms: row.try_get(1)?,
+            connect_time_ms: row.try_get(2)?,
+        })
+    });
+    Ok(last.transpose()?)
 }
 
 /// Leaves the new resume token and counts the login.
@@ -147,10 +166,12 @@ async fn leave_token(
         .execute(&mut *connection)
         .await?;
     sqlx::query(
-        "INSERT INTO device (user, device_id, platform, resume_hash, expires_ms, login)
-         VALUES (?, ?, ?, ?, ?, ?)
+        "INSERT INTO device
+           (user, device_id, platform, resume_hash, expires_ms, login, connect_time_ms)
+         VALUES (?, ?, ?, ?, ?, ?, IFNULL(?, 0))
          ON DUPLICATE KEY UPDATE platform = VALUES(platform), resume_hash = VALUES(resume_hash),
-           expires_ms = VALUES(expires_ms), login = VALUES(login)",
+           expires_ms = VALUES(expires_ms), login = VALUES(login),
+           connect_time_ms = IFNULL(?, connect_time_ms)",
     )
     .bind(user)
     .bind(opening.device.as_str().as_bytes())
@@ -158,6 +179,8 @@ async fn leave_token(
     .bind(&opening.new_resume_hash[..])
     .bind(expires_ms)
     .bind(login)
+    .bind(opening.connect_time_ms)
+    .bind(opening.connect_time_ms)
     .execute(&mut *connection)
     .await?;
     let devices: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM device WHERE user = ?")

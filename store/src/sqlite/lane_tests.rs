@@ -141,6 +141,7 @@ async fn outside_reads_stand_in_no_logins_way() {
                 expires_ms: 2,
             },
             new_resume_hash: [7; 32],
+            connect_time_ms: Some(1),
             has_place: true,
             now_ms: 1,
         };

@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0002_past_membership.sql"),
     include_str!("../../migrations/0003_recalls.sql"),
     include_str!("../../migrations/0004_past_names.sql"),
+    include_str!("../../migrations/0005_connect_times.sql"),
 ];
 
 /// Rows of different users and conversations lie on different pages, and a page

@@ -80,6 +80,7 @@ fn open(connection: &Connection, opening: &SessionOpening) -> Result<SessionOutc
     if status_from_sql(status)? == UserStatus::Banned {
         return Ok(SessionOutcome::Refused(SessionRefusal::Banned));
     }
+    let last = last_session(connection, user, opening)?;
     let expires_ms = match opening.proof {
         SessionProof::Token {
             token_epoch,
@@ -90,11 +91,22 @@ fn open(connection: &Connection, opening: &SessionOpening) -> Result<SessionOutc
             }
             expires_ms
         }
-        SessionProof::Resume { hash } => match resumable_until(connection, user, opening, &hash)? {
-            Some(expires_ms) => expires_ms,
-            None => return Ok(SessionOutcome::Refused(SessionRefusal::BadResumeToken)),
-        },
+        SessionProof::Resume { hash } => {
+            // The new hash is there already when this very opening is retried
+            // after an answer that got lost: once more then.
+            let good = last.as_ref().filter(|last| {
+                (last.resume_hash == hash || last.resume_hash == opening.new_resume_hash)
+                    && last.expires_ms > opening.now_ms
+            });
+            match good {
+                Some(last) => last.expires_ms,
+                None => return Ok(SessionOutcome::Refused(SessionRefusal::BadResumeToken)),
+            }
+        }
     };
+    if last.is_some_and(|last| opening.is_overtaken(last.connect_time_ms)) {
+        return Ok(SessionOutcome::Refused(SessionRefusal::Overtaken));
+    }
     if !opening.has_place {
         return Ok(SessionOutcome::Refused(SessionRefusal::TooManyDevices));
     }
@@ -106,28 +118,32 @@ fn open(connection: &Connection, opening: &SessionOpening) -> Result<SessionOutc
     })
 }
 
-/// When the session that the token resumes ends; `None` if the token is not good.
-fn resumable_until(
+/// What the device's last login left.
+struct LastSession {
+    resume_hash: [u8; 32],
+    expires_ms: u64,
+    connect_time_ms: u64,
+}
+
+fn last_session(
     connection: &Connection,
     user: UserKey,
     opening: &SessionOpening,
-    hash: &[u8; 32],
-) -> Result<Option<u64>, StoreError> {
-    let device = connection
+) -> Result<Option<LastSession>, StoreError> {
+    let last = connection
         .prepare_cached(
-            "SELECT resume_hash, expires_ms FROM device WHERE user = ?1 AND device_id = ?2",
+            "SELECT resume_hash, expires_ms, connect_time_ms FROM device
+             WHERE user = ?1 AND device_id = ?2",
         )?
         .query_row(params![user, opening.device.as_str()], |row| {
-            Ok((row.get::<_, [u8; 32]>(0)?, from_sql(row.get(1)?)))
+            Ok(LastSession {
+                resume_hash: row.get(0)?,
+                expires_ms: from_sql(row.get(1)?),
+                connect_time_ms: from_sql(row.get(2)?),
+            })
         })
         .optional()?;
-    Ok(device
-        .filter(|(stored, expires_ms)| {
-            // The new hash is there already when this very opening is retried
-            // after an answer that got lost: once more then.
-            (stored == hash || *stored == opening.new_resume_hash) && *expires_ms > opening.now_ms
-        })
-        .map(|(_, expires_ms)| expires_ms))
+    Ok(last)
 }
 
 /// Leaves the new resume token and counts the login.
@@ -142,11 +158,13 @@ fn leave_token(
         .query_row([user], |row| row.get(0))?;
     connection
         .prepare_cached(
-            "INSERT INTO device (user, device_id, platform, resume_hash, expires_ms, login)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+            "INSERT INTO device
+               (user, device_id, platform, resume_hash, expires_ms, login, connect_time_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ifnull(?7, 0))
              ON CONFLICT (user, device_id) DO UPDATE
              SET platform = excluded.platform, resume_hash = excluded.resume_hash,
-                 expires_ms = excluded.expires_ms, login = excluded.login",
+                 expires_ms = excluded.expires_ms, login = excluded.login,
+                 connect_time_ms = ifnull(?7, connect_time_ms)",
         )?
         .execute(params![
             user,
@@ -154,7 +172,8 @@ fn leave_token(
             opening.platform,
             opening.new_resume_hash,
             to_sql(expires_ms),
-            login
+            login,
+            opening.connect_time_ms.map(to_sql),
         ])?;
     let devices: i64 = connection
         .prepare_cached("SELECT count(*) FROM device WHERE user = ?1")?

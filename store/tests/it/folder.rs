@@ -36,7 +36,7 @@ async fn a_newer_schema_and_a_strange_file_are_left_alone() {
         SqliteStore::open(&path, &SqliteConfig::default()),
         Err(StoreError::NewerSchema {
             found: 99,
-            known: 4
+            known: 5
         })
     ));
     let strange = folder.path().join("strange");

@@ -14,6 +14,7 @@ fn opening(name: &str, device: &str, proof: SessionProof, new_hash: u8) -> Sessi
         platform: 1,
         proof,
         new_resume_hash: [new_hash; 32],
+        connect_time_ms: Some(START_MS),
         has_place: true,
         now_ms: START_MS,
     }
@@ -183,4 +184,35 @@ pub(crate) async fn without_a_place_no_resume_token_is_spent(engine: Engine) {
     }
     let later = opening("alice", "phone", resume(1), 3);
     assert_eq!(open(&bench, later).await, Ok(2));
+}
+
+pub(crate) async fn an_overtaken_login_changes_nothing(engine: Engine) {
+    let bench = Bench::with_users(engine, &["alice"]).await;
+    let asked = |connect_time_ms, proof, hash| SessionOpening {
+        connect_time_ms,
+        ..opening("alice", "phone", proof, hash)
+    };
+    let at = |ms| Some(START_MS + ms);
+    assert_eq!(open(&bench, asked(at(20), token(0), 1)).await, Ok(1));
+    // Made before, worked on after.
+    let late = open(&bench, asked(at(10), token(0), 2)).await;
+    assert_eq!(late, Err(SessionRefusal::Overtaken));
+    let late = open(&bench, asked(at(19), resume(1), 3)).await;
+    assert_eq!(late, Err(SessionRefusal::Overtaken));
+    // Another device has its own times, and a session is prolonged at any time.
+    let other = SessionOpening {
+        connect_time_ms: at(5),
+        ..opening("alice", "tablet", token(0), 4)
+    };
+    assert_eq!(open(&bench, other).await, Ok(2));
+    assert_eq!(open(&bench, asked(None, token(0), 5)).await, Ok(3));
+    let late = open(&bench, asked(at(19), token(0), 6)).await;
+    assert_eq!(late, Err(SessionRefusal::Overtaken));
+    // The same one again, and a later one.
+    assert_eq!(open(&bench, asked(at(20), resume(5), 7)).await, Ok(4));
+    assert_eq!(open(&bench, asked(at(21), resume(7), 8)).await, Ok(5));
+    // A clock that was far ahead has been put right.
+    let ahead = at(21 + 3_600_000);
+    assert_eq!(open(&bench, asked(ahead, resume(8), 9)).await, Ok(6));
+    assert_eq!(open(&bench, asked(at(22), resume(9), 10)).await, Ok(7));
 }

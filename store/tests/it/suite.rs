@@ -62,6 +62,7 @@ macro_rules! engine {
                     a_resume_token_opens_one_session_on_its_device,
                     revocation_and_ban_close_the_door,
                     without_a_place_no_resume_token_is_spent,
+                    an_overtaken_login_changes_nothing,
                     the_devices_longest_unused_are_forgotten,
                 ]
             );

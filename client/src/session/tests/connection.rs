@@ -136,3 +136,16 @@ fn a_token_is_refreshed_before_it_ends() {
     assert_eq!(world.server.refreshes, 1);
     assert_eq!(world.server.connects.len(), 1);
 }
+
+#[test]
+fn each_login_is_later_than_the_one_before() {
+    let mut world = World::new(&USERS[..1], SessionConfig::default(), 10);
+    for _ in 0..20 {
+        world.run_for(1);
+        world.cut(0);
+        world.run_for(1_000);
+    }
+    let times: Vec<_> = world.server.connects.iter().map(|it| it.time_ms).collect();
+    assert!(times.len() > 5, "{times:?}");
+    assert!(times.is_sorted_by(|a, b| a < b), "{times:?}");
+}
