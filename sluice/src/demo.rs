@@ -4,6 +4,7 @@
 pub mod board;
 pub mod chaos;
 pub mod cluster;
+pub mod costs;
 pub mod log;
 pub mod oracle;
 pub mod person;
@@ -138,7 +139,7 @@ pub async fn run(options: DemoOptions) -> anyhow::Result<Report> {
         patience: options.patience,
         progress,
     };
-    let mut chaos = None;
+    let (mut chaos, mut costs) = (None, None);
     let outcome = match (&system.chaos, &mut system.cluster) {
         (Some(plan), Some(cluster)) => {
             let killing = chaos::run(plan, cluster, &board, phase, seed);
@@ -146,7 +147,13 @@ pub async fn run(options: DemoOptions) -> anyhow::Result<Report> {
             chaos = Some(figures);
             outcome
         }
-        _ => replay.run().await?,
+        (None, Some(cluster)) => {
+            let counting = costs::count(cluster, phase, plan.messages.len());
+            let (outcome, counted) = tokio::try_join!(replay.run(), counting)?;
+            costs = Some(counted);
+            outcome
+        }
+        (_, None) => replay.run().await?,
     };
     let mut failures = outcome.failures;
     relays.shutdown().await;
@@ -160,6 +167,7 @@ pub async fn run(options: DemoOptions) -> anyhow::Result<Report> {
         server_rss_peak_mb,
         failures,
         chaos,
+        costs,
     };
     Ok(Report::new(&plan, seed, findings))
 }

@@ -186,6 +186,30 @@ impl Cluster {
         processes.map(Process::rss_peak_mb).sum()
     }
 
+    /// The processes of a kind that run.
+    pub fn pids(&self, kind: Kind) -> Vec<u32> {
+        let members = |members: &[Member]| {
+            let processes = members.iter().filter_map(|member| member.process.as_ref());
+            processes.filter_map(Process::pid).collect()
+        };
+        match kind {
+            Kind::Gateway => members(&self.gateways),
+            Kind::Service => members(&self.services),
+            Kind::Redis => self.redis.iter().map(Redis::pid).collect(),
+            Kind::MariaDb => self.mariadb.iter().map(MariaDb::pid).collect(),
+        }
+    }
+
+    /// Its Redis servers.
+    pub fn redis(&self) -> &[Redis] {
+        &self.redis
+    }
+
+    /// Its MariaDB servers.
+    pub fn mariadb(&self) -> &[MariaDb] {
+        &self.mariadb
+    }
+
     /// How many there are of a kind.
     pub fn count(&self, kind: Kind) -> usize {
         match kind {

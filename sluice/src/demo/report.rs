@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::{
     board::{Counts, Latencies},
     chaos::ChaosFigures,
+    costs::Costs,
     oracle::{FaultCounts, Verdict},
     plan::Plan,
 };
@@ -64,6 +65,9 @@ pub struct Report {
     /// What was killed meanwhile, and how long nothing moved.
     #[serde(flatten)]
     pub chaos: Option<ChaosFigures>,
+    /// Of a cluster that nothing was done to.
+    #[serde(flatten)]
+    pub costs: Option<Costs>,
     /// The first few faults, for people.
     #[serde(skip)]
     pub examples: Vec<String>,
@@ -85,6 +89,8 @@ pub struct Findings {
     pub failures: Vec<String>,
     /// Of a run with kills.
     pub chaos: Option<ChaosFigures>,
+    /// Of a run on a cluster without.
+    pub costs: Option<Costs>,
 }
 
 /// One cut-off user in twenty at least.
@@ -103,6 +109,7 @@ impl Report {
             server_rss_peak_mb,
             failures,
             chaos,
+            costs,
         } = findings;
         let users = plan.users.len() as u64;
         let seconds = plan
@@ -147,6 +154,7 @@ impl Report {
             seed,
             ok,
             chaos,
+            costs,
             examples,
         }
     }
@@ -209,6 +217,9 @@ impl Report {
         if let Some(chaos) = &self.chaos {
             row("processes killed", chaos.kills.to_string());
             row("longest stall (ms)", format!("{:.0}", chaos.stall_max_ms));
+        }
+        for (name, value) in self.costs.iter().flat_map(Costs::rows) {
+            row(name, value);
         }
         row("ok", if self.ok { "yes" } else { "NO" }.to_owned());
         let mut text = table.to_string();

@@ -143,16 +143,17 @@ impl MariaDb {
     /// Makes an empty database. The name is taken as it is.
     pub async fn create_database(&self, name: &str) -> Result<(), EngineError> {
         let sql = format!("CREATE DATABASE `{name}` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin");
-        self.execute(&sql).await
+        self.execute(&sql).await.map(drop)
     }
 
-    /// Runs statements as the user `sluice`.
-    pub async fn execute(&self, sql: &str) -> Result<(), EngineError> {
+    /// Runs statements as the user `sluice`, and gives what they answer: a row a
+    /// line, its columns parted by tabs.
+    pub async fn execute(&self, sql: &str) -> Result<String, EngineError> {
         let output = Command::new("mariadb")
             .args(["--no-defaults", "--user=sluice", "--password=sluice"])
             .args(["--host=127.0.0.1", "--protocol=tcp"])
             .arg(format!("--port={}", self.0.address.port()))
-            .args(["--execute", sql])
+            .args(["--skip-column-names", "--batch", "--execute", sql])
             .output()
             .await;
         finished("mariadb", "mariadb-client", output)
@@ -207,21 +208,21 @@ async fn install(data: &Path) -> Result<(), EngineError> {
         install.env("TMPDIR", folder);
     }
     let output = install.stdin(Stdio::null()).output().await;
-    finished("mariadb-install-db", "mariadb-server", output)
+    finished("mariadb-install-db", "mariadb-server", output).map(drop)
 }
 
 fn finished(
     program: &'static str,
     package: &'static str,
     output: io::Result<std::process::Output>,
-) -> Result<(), EngineError> {
+) -> Result<String, EngineError> {
     let output = output.map_err(|cause| EngineError::NotStarted {
         program,
         package,
         cause,
     })?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     Err(EngineError::NotReady {
         program,

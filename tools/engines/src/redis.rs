@@ -2,6 +2,8 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
+use tokio::process::Command;
+
 use crate::{
     EngineError, GuardedFolder,
     server::{Recipe, Server, free_port},
@@ -78,6 +80,12 @@ impl Redis {
         format!("redis://{}", self.0.address)
     }
 
+    /// Runs a command, and gives what it answers as `redis-cli` shows it to programs.
+    pub async fn command(&self, words: &[&str]) -> Result<String, EngineError> {
+        let port = self.address().port().to_string();
+        run(Command::new("redis-cli").args(["-p", &port]).args(words)).await
+    }
+
     /// Its process id; another one after a restart.
     pub fn pid(&self) -> u32 {
         self.0.pid()
@@ -111,4 +119,29 @@ impl Redis {
 
 fn yes_or_no(on: bool) -> String {
     if on { "yes" } else { "no" }.to_owned()
+}
+
+pub(crate) async fn run(command: &mut Command) -> Result<String, EngineError> {
+    let output = command
+        .output()
+        .await
+        .map_err(|cause| EngineError::NotStarted {
+            program: "redis-cli",
+            package: "redis-tools",
+            cause,
+        })?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        Ok(text)
+    } else {
+        Err(failed(text))
+    }
+}
+
+pub(crate) fn failed(cause: String) -> EngineError {
+    EngineError::NotReady {
+        program: "redis-cli",
+        cause,
+        log: String::new(),
+    }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::process::Command;
 
-use crate::{EngineError, Redis, RedisSettings};
+use crate::{EngineError, Redis, RedisSettings, redis};
 
 /// Three private redis-servers that share the 16,384 slots.
 #[derive(Debug)]
@@ -36,16 +36,12 @@ impl RedisCluster {
         let mut create = Command::new("redis-cli");
         create.args(["--cluster", "create"]);
         create.args(cluster.masters.iter().map(|m| m.address().to_string()));
-        run(create.arg("--cluster-yes")).await?;
+        redis::run(create.arg("--cluster-yes")).await?;
         let deadline = Instant::now() + FORM_TIMEOUT;
         for master in &cluster.masters {
-            let port = master.address().port().to_string();
-            while !run(Command::new("redis-cli").args(["-p", &port, "cluster", "info"]))
-                .await?
-                .contains("cluster_state:ok")
-            {
+            while !(master.command(&["cluster", "info"]).await?).contains("cluster_state:ok") {
                 if Instant::now() > deadline {
-                    return Err(failed("the cluster did not form in time".into()));
+                    return Err(redis::failed("the cluster did not form in time".into()));
                 }
                 tokio::time::sleep(POLL).await;
             }
@@ -56,30 +52,5 @@ impl RedisCluster {
     /// `redis://127.0.0.1:port` of each master.
     pub fn urls(&self) -> Vec<String> {
         self.masters.iter().map(Redis::url).collect()
-    }
-}
-
-async fn run(command: &mut Command) -> Result<String, EngineError> {
-    let output = command
-        .output()
-        .await
-        .map_err(|cause| EngineError::NotStarted {
-            program: "redis-cli",
-            package: "redis-tools",
-            cause,
-        })?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    if output.status.success() {
-        Ok(text)
-    } else {
-        Err(failed(text))
-    }
-}
-
-fn failed(cause: String) -> EngineError {
-    EngineError::NotReady {
-        program: "redis-cli",
-        cause,
-        log: String::new(),
     }
 }
