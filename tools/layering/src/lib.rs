@@ -33,6 +33,7 @@ mod tests {
             &["sluice-codec", "sluice-timer", "sluice-protocol"],
         ),
         ("sluice-relay", TOOLS_MAY_USE),
+        ("sluice-netlab", &["sluice-codec", "sluice-relay"]),
         ("sluice-load", TOOLS_MAY_USE),
         ("sluice-engines", &[]),
         ("sluice-layering", &[]),

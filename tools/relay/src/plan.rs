@@ -1,7 +1,7 @@
 //! What goes wrong and how often, as a person writes it: `delay_ms=40,jitter_ms=20,reset_s=10`.
 //!
-//! One table row a key holds its unit (in the name), its range and whether it concerns streams,
-//! datagrams or both; parsing, printing and error texts all read that table.
+//! One table row a key holds its unit (in the name), its range and what it concerns (streams,
+//! datagrams, packets); parsing, printing and error texts all read that table.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,6 +11,8 @@ use std::time::Duration;
 ///
 /// An empty string is a plan without faults, and `0` turns a key off. One plan may serve both kinds
 /// of relay: [`part_for`](Self::part_for) picks what concerns one of them. The keys:
+///
+/// Packets ([`Line`](crate::Line)) know what is for both, pauses aside, and the shares and the MTU.
 ///
 /// | key | range | for | means |
 /// |---|---|---|---|
@@ -74,8 +76,10 @@ pub enum PlanError {
 pub enum Carries {
     /// TCP connections.
     Streams,
-    /// UDP datagrams.
+    /// UDP datagrams, a flow a client.
     Datagrams,
+    /// Whole packets on one [`Line`](crate::Line) each way.
+    Packets,
 }
 
 /// The keys, as indices into [`KEYS`].
@@ -102,28 +106,30 @@ struct KeyRow {
     min: f64,
     max: f64,
     whole: bool,
-    /// `None`: both kinds.
-    only: Option<Carries>,
+    serves: &'static [Carries],
 }
 
 /// Above this a number of bytes is no longer exact in an `f64`.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
+const ALL: &[Carries] = &[Carries::Streams, Carries::Datagrams, Carries::Packets];
+const LOSSY: &[Carries] = &[Carries::Datagrams, Carries::Packets];
+
 const KEYS: [KeyRow; 14] = [
     KeyRow::whole("delay_ms", 60_000.0),
     KeyRow::whole("jitter_ms", 60_000.0),
     KeyRow::whole("bandwidth_kbps", 10_000_000.0),
-    KeyRow::mean_s("stall_s"),
-    KeyRow::mean_s("blackout_s"),
-    KeyRow::mean_s("reset_s").only(Carries::Streams),
-    KeyRow::whole("cut_after_bytes", EXACT_MAX).only(Carries::Streams),
+    KeyRow::mean_s("stall_s").only(&[Carries::Streams, Carries::Datagrams]),
+    KeyRow::mean_s("blackout_s").only(&[Carries::Streams, Carries::Datagrams]),
+    KeyRow::mean_s("reset_s").only(&[Carries::Streams]),
+    KeyRow::whole("cut_after_bytes", EXACT_MAX).only(&[Carries::Streams]),
     KeyRow::share("loss"),
     KeyRow::share("dup"),
     KeyRow::share("reorder"),
     KeyRow::share("corrupt"),
-    KeyRow::mean_s("rebind_s").only(Carries::Datagrams),
-    KeyRow::mean_s("nat_idle_s").only(Carries::Datagrams),
-    KeyRow::whole("mtu_bytes", 65_535.0).only(Carries::Datagrams),
+    KeyRow::mean_s("rebind_s").only(&[Carries::Datagrams]),
+    KeyRow::mean_s("nat_idle_s").only(&[Carries::Datagrams]),
+    KeyRow::whole("mtu_bytes", 65_535.0).only(LOSSY),
 ];
 
 // === impl FaultPlan ===
@@ -239,6 +245,7 @@ impl fmt::Display for Carries {
         f.write_str(match self {
             Carries::Streams => "streams",
             Carries::Datagrams => "datagrams",
+            Carries::Packets => "packets",
         })
     }
 }
@@ -252,7 +259,7 @@ impl KeyRow {
             min: 1.0,
             max,
             whole: true,
-            only: None,
+            serves: ALL,
         }
     }
 
@@ -262,7 +269,7 @@ impl KeyRow {
             min: 0.01,
             max: 86_400.0,
             whole: false,
-            only: None,
+            serves: ALL,
         }
     }
 
@@ -272,19 +279,16 @@ impl KeyRow {
             min: 0.0,
             max: 1.0,
             whole: false,
-            only: Some(Carries::Datagrams),
+            serves: LOSSY,
         }
     }
 
-    const fn only(self, carries: Carries) -> Self {
-        KeyRow {
-            only: Some(carries),
-            ..self
-        }
+    const fn only(self, serves: &'static [Carries]) -> Self {
+        KeyRow { serves, ..self }
     }
 
     fn concerns(&self, carries: Carries) -> bool {
-        self.only.is_none_or(|only| only == carries)
+        self.serves.contains(&carries)
     }
 
     fn read(&self, value: &str) -> Result<Option<f64>, PlanError> {
@@ -358,6 +362,7 @@ mod tests {
                 Carries::Datagrams,
                 "delay_ms=40,stall_s=20,loss=0.2,rebind_s=5",
             ),
+            (Carries::Packets, "delay_ms=40,loss=0.2"),
         ] {
             let part = plan.part_for(carries);
             assert_eq!(part.to_string(), expected);

@@ -1,0 +1,103 @@
+//! Measures transports side by side: the same messages through the same wire, one pair of hosts
+//! and one pair of processes a run.
+
+mod measure;
+mod table;
+
+use crate::session::Load;
+use crate::transport::Transport;
+use anyhow::{Result, ensure};
+use clap::Args;
+use measure::{Measured, Run};
+use std::io::{IsTerminal, Write, stderr, stdout};
+use std::time::Duration;
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Which transports
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = TRANSPORTS)]
+    transports: Vec<Transport>,
+    /// Loss in per cent of the packets, each way
+    #[arg(long, value_name = "PERCENT", value_delimiter = ',',
+        default_values_t = [0, 1, 5, 10, 20], value_parser = clap::value_parser!(u32).range(..=90))]
+    loss: Vec<u32>,
+    /// Delay each way
+    #[arg(long, value_name = "MS", default_value_t = 40)]
+    delay_ms: u32,
+    /// Messages a second each way; each has its time, and its latency counts from there
+    #[arg(long, value_name = "N", default_value_t = 50,
+        value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rate: u32,
+    /// Size of a message
+    #[arg(long, value_name = "BYTES", default_value_t = 200)]
+    bytes: usize,
+    /// How long messages are sent, in each run
+    #[arg(long, value_name = "S", default_value_t = 10,
+        value_parser = clap::value_parser!(u32).range(1..=3600))]
+    seconds: u32,
+    /// Runs of each transport at each loss, under the seeds 1, 2, …
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    seeds: u64,
+    /// How long to wait for the last messages; what comes later or never counts as that late
+    #[arg(long, value_name = "S", default_value_t = 20)]
+    grace_s: u64,
+    /// One JSON object on standard output instead of a table in Markdown
+    #[arg(long)]
+    json: bool,
+}
+
+const TRANSPORTS: [Transport; 3] = [Transport::Tcp, Transport::Kcp, Transport::Quic];
+
+/// One transport at one loss: all its runs taken together.
+#[derive(Debug)]
+struct Cell {
+    transport: Transport,
+    loss_percent: u32,
+    measured: Measured,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> Result<()> {
+    ensure!(arguments.seeds > 0, "no run without a seed");
+    let load = Load {
+        messages: arguments.rate * arguments.seconds,
+        per_second: arguments.rate,
+        message_bytes: arguments.bytes,
+    };
+    let mut cells = Vec::new();
+    for &loss_percent in &arguments.loss {
+        for &transport in &arguments.transports {
+            let mut measured = Measured::default();
+            for seed in 1..=arguments.seeds {
+                progress(&format!("{transport} at {loss_percent} %, seed {seed}"));
+                let run = Run {
+                    transport,
+                    load,
+                    loss: f64::from(loss_percent) / 100.0,
+                    delay_ms: arguments.delay_ms,
+                    seed,
+                    grace: Duration::from_secs(arguments.grace_s),
+                };
+                measured.add(run.measure().await?);
+            }
+            cells.push(Cell {
+                transport,
+                loss_percent,
+                measured,
+            });
+        }
+    }
+    progress("");
+    let text = if arguments.json {
+        table::json(&cells, &arguments)?
+    } else {
+        table::markdown(&cells, &arguments)
+    };
+    writeln!(stdout(), "{text}")?;
+    Ok(())
+}
+
+fn progress(text: &str) {
+    if stderr().is_terminal() {
+        eprint!("\r\x1b[K{text}");
+    }
+}
