@@ -8,7 +8,7 @@ use crate::session::Load;
 use crate::transport::Transport;
 use anyhow::{Result, ensure};
 use clap::Args;
-use measure::{Measured, Run};
+use measure::{Measured, Network, Run};
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::time::Duration;
 
@@ -41,6 +41,9 @@ pub(crate) struct Arguments {
     /// How long to wait for the last messages; what comes later or never counts as that late
     #[arg(long, value_name = "S", default_value_t = 20)]
     grace_s: u64,
+    /// No wire: both ends on 127.0.0.1, for what a message costs in CPU, the kernel's part included
+    #[arg(long, conflicts_with_all = ["loss", "delay_ms"])]
+    loopback: bool,
     /// One JSON object on standard output instead of a table in Markdown
     #[arg(long)]
     json: bool,
@@ -64,7 +67,14 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         message_bytes: arguments.bytes,
     };
     let mut cells = Vec::new();
-    for &loss_percent in &arguments.loss {
+    for loss_percent in arguments.losses() {
+        let network = match arguments.loopback {
+            true => Network::Loopback,
+            false => Network::Wire {
+                loss: f64::from(loss_percent) / 100.0,
+                delay_ms: arguments.delay_ms,
+            },
+        };
         for &transport in &arguments.transports {
             let mut measured = Measured::default();
             for seed in 1..=arguments.seeds {
@@ -72,8 +82,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
                 let run = Run {
                     transport,
                     load,
-                    loss: f64::from(loss_percent) / 100.0,
-                    delay_ms: arguments.delay_ms,
+                    network,
                     seed,
                     grace: Duration::from_secs(arguments.grace_s),
                 };
@@ -94,6 +103,17 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     };
     writeln!(stdout(), "{text}")?;
     Ok(())
+}
+
+// === impl Arguments ===
+
+impl Arguments {
+    fn losses(&self) -> Vec<u32> {
+        match self.loopback {
+            true => vec![0],
+            false => self.loss.clone(),
+        }
+    }
 }
 
 fn progress(text: &str) {

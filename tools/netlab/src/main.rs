@@ -41,6 +41,8 @@ Examples:
     sluice-netlab compare
   What a tenth lost does to TCP and KCP, as JSON
     sluice-netlab compare --transports tcp,kcp --loss 0,10 --seconds 20 --seeds 5 --json
+  What a message costs in CPU, the kernel's part included, at 5,000 a second each way
+    sluice-netlab compare --loopback --rate 5000
   Any program across a slow and lossy line; the server's host is 192.0.2.2
     sluice-netlab run --faults loss=0.05,delay_ms=40,bandwidth_kbps=2000 \\
         --server 'python3 -m http.server 8000' --client 'curl -s http://192.0.2.2:8000/'

@@ -124,6 +124,12 @@ impl Session {
         }
     }
 
+    /// The other end is gone, as it may be once it was told to stop: waits for the same word. What
+    /// is missing by then stays missing.
+    pub(crate) async fn rest(&mut self) {
+        while let Some(Order::Go { .. }) = self.orders.recv().await {}
+    }
+
     /// The next message that is due by now.
     pub(crate) fn next_message(&mut self) -> Option<Vec<u8>> {
         let due_us = self.next_due_us().filter(|due_us| *due_us <= now_us())?;

@@ -5,14 +5,15 @@ use crate::endpoint::Report;
 use crate::session::Load;
 use crate::transport::Transport;
 use anyhow::{Context, Result, bail};
-use sluice_netlab::{Lab, Side};
+use sluice_netlab::{Lab, Side, WireCounts};
 use sluice_relay::FaultPlan;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, sleep, timeout};
 
+/// Nobody else is on a lab's host.
 const PORT: u16 = 4000;
 /// How long a handshake may take, at a fifth lost.
 const CONNECT_MAX: Duration = Duration::from_secs(60);
@@ -26,11 +27,26 @@ const HEADSTART_US: u64 = 50_000;
 pub(crate) struct Run {
     pub(crate) transport: Transport,
     pub(crate) load: Load,
-    pub(crate) loss: f64,
-    pub(crate) delay_ms: u32,
+    pub(crate) network: Network,
     pub(crate) seed: u64,
     /// How long to wait for the last messages.
     pub(crate) grace: Duration,
+}
+
+/// What lies between the two ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Network {
+    /// A lab's wire.
+    Wire { loss: f64, delay_ms: u32 },
+    /// The machine's loopback. There the kernel's work for a packet is charged to its sender, so
+    /// that the CPU of both ends is all that a message costs.
+    Loopback,
+}
+
+/// A network in use.
+enum Ground {
+    Wire(Box<Lab>),
+    Loopback,
 }
 
 /// What was, in one run or several; both directions together.
@@ -62,20 +78,28 @@ struct End {
 
 impl Run {
     pub(crate) async fn measure(&self) -> Result<Measured> {
-        let plan = format!("loss={},delay_ms={}", self.loss, self.delay_ms);
-        let plan: FaultPlan = plan.parse()?;
-        let lab = Lab::start(&plan, self.seed).await?;
-        let measured = self.measure_in(&lab).await;
-        lab.shutdown().await;
-        measured.with_context(|| format!("{} under {plan}, seed {}", self.transport, self.seed))
+        let ground = match self.network {
+            Network::Wire { loss, delay_ms } => {
+                let plan = format!("loss={loss},delay_ms={delay_ms}");
+                let plan: FaultPlan = plan.parse()?;
+                Ground::Wire(Box::new(Lab::start(&plan, self.seed).await?))
+            }
+            Network::Loopback => Ground::Loopback,
+        };
+        let measured = self.measure_on(&ground).await;
+        if let Ground::Wire(lab) = ground {
+            lab.shutdown().await;
+        }
+        let (transport, network, seed) = (self.transport, self.network, self.seed);
+        measured.with_context(|| format!("{transport} on {network:?}, seed {seed}"))
     }
 
-    async fn measure_in(&self, lab: &Lab) -> Result<Measured> {
-        let listen = format!("{}:{PORT}", Side::Server.address());
-        let mut server = self.start(lab, Side::Server, ["--listen", &listen])?;
+    async fn measure_on(&self, ground: &Ground) -> Result<Measured> {
+        let listen = ground.listen();
+        let mut server = self.start(ground, Side::Server, ["--listen", &listen])?;
         let invitation = timeout(CONNECT_MAX, server.line("listening ")).await??;
         let began = Instant::now();
-        let mut client = self.start(lab, Side::Client, ["--invitation", &invitation])?;
+        let mut client = self.start(ground, Side::Client, ["--invitation", &invitation])?;
         timeout(CONNECT_MAX, client.line("connected"))
             .await
             .context("no connection")??;
@@ -83,7 +107,7 @@ impl Run {
         timeout(CONNECT_MAX, server.line("connected")).await??;
         sleep(SETTLE).await;
 
-        let (before, cpu_before_us) = (lab.counts(), cpu_us());
+        let (before, cpu_before_us) = (ground.counts(), cpu_us());
         let go = format!("go {}", now_us() + HEADSTART_US);
         server.tell(&go).await?;
         client.tell(&go).await?;
@@ -95,7 +119,7 @@ impl Run {
             done?;
         }
         sleep(SETTLE).await;
-        let (after, cpu_after_us) = (lab.counts(), cpu_us());
+        let (after, cpu_after_us) = (ground.counts(), cpu_us());
 
         let mut measured = Measured {
             wire_packets: after.packets_up + after.packets_down
@@ -119,10 +143,10 @@ impl Run {
         Ok(measured)
     }
 
-    fn start(&self, lab: &Lab, side: Side, arguments: [&str; 2]) -> Result<End> {
+    fn start(&self, ground: &Ground, side: Side, arguments: [&str; 2]) -> Result<End> {
         let program = std::env::current_exe()?;
         let program = program.to_str().context("this program's path isn't text")?;
-        let mut command = lab.command(side, program);
+        let mut command = ground.command(side, program);
         command
             .args(["endpoint", "--transport", &self.transport.to_string()])
             .args(["--messages", &self.load.messages.to_string()])
@@ -130,7 +154,8 @@ impl Run {
             .args(["--message-bytes", &self.load.message_bytes.to_string()])
             .args(arguments)
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
         let mut child = command.spawn()?;
         let (orders, lines) = (child.stdin.take(), child.stdout.take());
         Ok(End {
@@ -138,6 +163,31 @@ impl Run {
             lines: BufReader::new(lines.context("no pipe")?).lines(),
             child,
         })
+    }
+}
+
+// === impl Ground ===
+
+impl Ground {
+    fn command(&self, side: Side, program: &str) -> Command {
+        match self {
+            Ground::Wire(lab) => lab.command(side, program),
+            Ground::Loopback => Command::new(program),
+        }
+    }
+
+    fn listen(&self) -> String {
+        match self {
+            Ground::Wire(_) => format!("{}:{PORT}", Side::Server.address()),
+            Ground::Loopback => "127.0.0.1:0".to_owned(),
+        }
+    }
+
+    fn counts(&self) -> WireCounts {
+        match self {
+            Ground::Wire(lab) => lab.counts(),
+            Ground::Loopback => WireCounts::default(),
+        }
     }
 }
 

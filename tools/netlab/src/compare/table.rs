@@ -8,6 +8,7 @@ use std::fmt::Write;
 
 #[derive(Debug, Serialize)]
 struct Object {
+    loopback: bool,
     delay_ms: u32,
     rate: u32,
     message_bytes: usize,
@@ -38,6 +39,7 @@ struct Row {
 /// One object with a row a transport and loss.
 pub(crate) fn json(cells: &[Cell], arguments: &Arguments) -> Result<String> {
     let object = Object {
+        loopback: arguments.loopback,
         delay_ms: arguments.delay_ms,
         rate: arguments.rate,
         message_bytes: arguments.bytes,
@@ -57,7 +59,7 @@ pub(crate) fn markdown(cells: &[Cell], arguments: &Arguments) -> String {
         rule.push_str("---|");
     }
     let mut text = format!("{head}\n{rule}");
-    for &loss in &arguments.loss {
+    for loss in arguments.losses() {
         let rows: Vec<Row> = cells
             .iter()
             .filter(|cell| cell.loss_percent == loss)
@@ -78,9 +80,11 @@ pub(crate) fn markdown(cells: &[Cell], arguments: &Arguments) -> String {
                 ),
             },
         );
-        line("", "bytes on the wire a message", &|row| {
-            format!("{:.0}", row.wire_bytes_per_message)
-        });
+        if !arguments.loopback {
+            line("", "bytes on the wire a message", &|row| {
+                format!("{:.0}", row.wire_bytes_per_message)
+            });
+        }
         line("", "CPU of both ends a message, µs", &|row| {
             format!("{:.0}", row.cpu_us_per_message)
         });

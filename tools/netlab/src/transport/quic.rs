@@ -3,7 +3,7 @@
 use crate::session::Session;
 use crate::transport::Invitation;
 use crate::transport::frames::{Frames, enter};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use quinn::rustls::RootCertStore;
 use quinn::rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use quinn::{ClientConfig, Endpoint, RecvStream, SendStream, ServerConfig};
@@ -49,19 +49,25 @@ async fn carry(mut send: SendStream, mut receive: RecvStream, session: &mut Sess
         }
         if !frame.is_empty() {
             // Goes into quinn's buffer, which is far larger than what is ever under way here.
-            send.write_all(&frame).await?;
+            if send.write_all(&frame).await.is_err() {
+                break;
+            }
             frame.clear();
         }
         tokio::select! {
             going = session.wake() => if !going {
                 return Ok(());
             },
-            read = receive.read(&mut scratch) => match read? {
-                Some(read) => frames.receive(&scratch[..read], |message| session.received(message)),
-                None => bail!("the other end is gone"),
+            read = receive.read(&mut scratch) => match read {
+                Ok(Some(read)) => {
+                    frames.receive(&scratch[..read], |message| session.received(message));
+                }
+                Ok(None) | Err(_) => break,
             },
         }
     }
+    session.rest().await;
+    Ok(())
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

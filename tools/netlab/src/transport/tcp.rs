@@ -3,7 +3,7 @@
 use crate::session::Session;
 use crate::transport::Invitation;
 use crate::transport::frames::{Frames, enter};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use std::io;
 use std::net::SocketAddr;
 use tokio::net::{TcpListener, TcpStream};
@@ -39,7 +39,7 @@ async fn carry(stream: TcpStream, session: &mut Session) -> Result<()> {
                     unwritten.drain(..written);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.into()),
+                Err(_) => break,
             }
         }
         tokio::select! {
@@ -49,13 +49,16 @@ async fn carry(stream: TcpStream, session: &mut Session) -> Result<()> {
             ready = stream.readable() => {
                 ready?;
                 match stream.try_read(&mut scratch) {
-                    Ok(0) => bail!("the other end is gone"),
-                    Ok(read) => frames.receive(&scratch[..read], |message| session.received(message)),
+                    Ok(read) if read > 0 => {
+                        frames.receive(&scratch[..read], |message| session.received(message));
+                    }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(error) => return Err(error.into()),
+                    Ok(_) | Err(_) => break,
                 }
             }
             ready = stream.writable(), if !unwritten.is_empty() => ready?,
         }
     }
+    session.rest().await;
+    Ok(())
 }

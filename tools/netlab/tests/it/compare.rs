@@ -57,3 +57,16 @@ fn the_table_has_a_column_a_transport() {
     assert_eq!(lines.len(), 5, "{table}");
     assert!(lines[2].starts_with("| 0 % | latency p50 / p99, ms | "));
 }
+
+#[test]
+fn on_loopback_no_lab_is_needed() {
+    let arguments = "compare --loopback --seconds 1 --seeds 1 --rate 100 --json";
+    let cells = cells(&arguments.split(' ').collect::<Vec<_>>()).unwrap();
+    for cell in cells {
+        assert_eq!(
+            (&cell["messages"], &cell["missing"]),
+            (&200.into(), &0.into())
+        );
+        assert!(cell["cpu_us_per_message"].as_f64().unwrap() > 0.0);
+    }
+}
