@@ -20,10 +20,10 @@ mod cookie;
 mod handshake;
 mod header;
 mod keys;
-mod noise;
+pub(crate) mod noise;
 mod packet_number;
 mod reset;
-mod secret;
+pub(crate) mod secret;
 mod server_key;
 mod ticket;
 
@@ -35,6 +35,7 @@ pub use connector::{
 pub use cookie::COOKIE_EPOCH_MS;
 pub use handshake::{ANSWER_MAX_BYTES, Answer, HELLO_BYTES};
 pub use header::{HandshakeHeader, HandshakeKind, Header, HeaderError, SessionHeader, VERSION};
+pub(crate) use keys::nonce;
 pub use keys::{
     FORGERIES_MAX, KEY_MAX_AGE_US, KEY_MAX_PACKETS, KEY_OVERLAP_US, OpenError, SealError,
     SessionKeys, TAG_BYTES,

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use crate::{
     FRAME_MAX_BYTES_CEILING, FrameError, Input,
+    datagram::ServerKeys,
+    sealed_tcp::{Opening, SealedState, Step, StreamSealer},
     tcp::TcpState,
     websocket::{Handshake, OpenState},
 };
@@ -33,7 +35,8 @@ pub struct Decoder {
 pub enum Frame<'a> {
     /// One encoded packet, for [`crate::decode_packet`].
     Packet(&'a [u8]),
-    /// WebSocket: the handshake is done. Write this answer before all else.
+    /// The handshake is done, of a WebSocket or of an encrypted stream
+    /// ([`Decoder::take_sealer`]). Write this answer before all else.
     Handshake(Vec<u8>),
     /// WebSocket: answer with [`crate::websocket::append_pong`]. At most 125 bytes.
     Ping(&'a [u8]),
@@ -48,6 +51,9 @@ pub enum Frame<'a> {
 #[derive(Debug)]
 enum State {
     Tcp(TcpState),
+    /// Whether the stream is encrypted isn't known.
+    Opening(Box<Opening>),
+    SealedTcp(Box<SealedState>),
     Handshake(Handshake),
     WebSocket(OpenState),
     /// After an error or a close frame.
@@ -77,6 +83,13 @@ impl Decoder {
     /// For a connection of 4-byte lengths and packets.
     pub fn tcp(frame_max_bytes: usize) -> Self {
         Self::new(frame_max_bytes, State::Tcp(TcpState::default()))
+    }
+
+    /// For the server's side of a TCP connection that may be encrypted, as its
+    /// first byte will tell. `ephemeral` is 32 fresh random bytes.
+    pub fn tcp_or_sealed(frame_max_bytes: usize, keys: ServerKeys, ephemeral: [u8; 32]) -> Self {
+        let opening = Box::new(Opening::new(keys, ephemeral));
+        Self::new(frame_max_bytes, State::Opening(opening))
     }
 
     /// For the server's side of a WebSocket, from the first byte of the handshake.
@@ -132,11 +145,22 @@ impl Decoder {
         }))
     }
 
+    /// After [`Frame::Handshake`]: what seals all that is sent from then on, if the
+    /// stream is encrypted. Once.
+    pub fn take_sealer(&mut self) -> Option<Box<StreamSealer>> {
+        match &mut self.state {
+            State::SealedTcp(sealed) => sealed.take_sealer(),
+            _ => None,
+        }
+    }
+
     /// True while a frame (or handshake, or fragmented message) has begun and is
     /// not whole: time for a deadline.
     pub fn is_mid_frame(&self) -> bool {
         match &self.state {
             State::Tcp(tcp) => tcp.is_mid_frame(),
+            State::Opening(opening) => opening.is_begun(),
+            State::SealedTcp(sealed) => sealed.is_mid_frame(),
             State::Handshake(handshake) => handshake.is_mid_frame(),
             State::WebSocket(open) => open.is_mid_frame(),
             State::Finished => false,
@@ -149,6 +173,8 @@ impl Decoder {
     pub fn held_bytes(&self) -> usize {
         match &self.state {
             State::Tcp(tcp) => tcp.held_bytes(),
+            State::Opening(_) => size_of::<Opening>(),
+            State::SealedTcp(sealed) => sealed.held_bytes(),
             State::Handshake(handshake) => handshake.held_bytes(),
             State::WebSocket(open) => open.held_bytes(),
             State::Finished => 0,
@@ -163,6 +189,18 @@ impl Decoder {
     fn advance(&mut self, input: &mut Input<'_>) -> Result<Option<Found>, FrameError> {
         match &mut self.state {
             State::Tcp(tcp) => tcp.advance(input, self.frame_max_bytes),
+            State::Opening(opening) => match opening.advance(input)? {
+                Step::More => Ok(None),
+                Step::Plain => {
+                    self.state = State::Tcp(TcpState::default());
+                    self.advance(input)
+                }
+                Step::Opened(answer, sealed) => {
+                    self.state = State::SealedTcp(sealed);
+                    Ok(Some(Found::Handshake(answer)))
+                }
+            },
+            State::SealedTcp(sealed) => sealed.advance(input, self.frame_max_bytes),
             State::Handshake(handshake) => {
                 let Some(answer) = handshake.advance(input)? else {
                     return Ok(None);
@@ -191,8 +229,9 @@ impl State {
     fn held_frame(&self) -> &[u8] {
         match self {
             Self::Tcp(tcp) => tcp.held_frame(),
+            Self::SealedTcp(sealed) => sealed.held_frame(),
             Self::WebSocket(open) => open.held_frame(),
-            Self::Handshake(_) | Self::Finished => &[],
+            Self::Opening(_) | Self::Handshake(_) | Self::Finished => &[],
         }
     }
 }

@@ -5,7 +5,10 @@ use sluice_protocol::{
     packet::{CloseReason, ErrorCode},
 };
 
-use crate::websocket::{HandshakeError, Violation};
+use crate::{
+    sealed_tcp::SealedError,
+    websocket::{HandshakeError, Violation},
+};
 
 /// Bytes that are no frame, or a frame that is no packet. The peer's fault,
 /// always; the connection cannot go on after it, except after
@@ -44,6 +47,9 @@ pub enum FrameError {
     /// A text message; packets are binary.
     #[error("WebSocket text messages are not taken; send one packet in a binary message")]
     Text,
+    /// An encrypted stream broken.
+    #[error("encrypted stream: {0}")]
+    Sealed(#[from] SealedError),
     /// Not protobuf, or not a `Packet`.
     #[error("not a packet: {0}")]
     BadPacket(prost::DecodeError),
@@ -109,6 +115,8 @@ impl FrameError {
             Self::Handshake(_) => "websocket_handshake",
             Self::WebSocket(_) => "websocket_violation",
             Self::Text => "websocket_text",
+            Self::Sealed(SealedError::Opening | SealedError::Key) => "sealed_opening",
+            Self::Sealed(SealedError::Forged) => "sealed_forged",
             Self::BadPacket(_) => "bad_packet",
             Self::UnknownPacket { .. } => "unknown_packet",
         }
@@ -130,7 +138,7 @@ impl FrameError {
     pub fn is_foreign(&self) -> bool {
         matches!(
             self,
-            Self::LooksLikeHttp | Self::LooksLikeTls | Self::Handshake(_)
+            Self::LooksLikeHttp | Self::LooksLikeTls | Self::Handshake(_) | Self::Sealed(_)
         )
     }
 

@@ -33,6 +33,11 @@ impl<'s> Input<'s> {
         &self.bytes[self.at..]
     }
 
+    /// As [`Input::rest`], to open a frame in place.
+    pub(crate) fn rest_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.at..]
+    }
+
     /// Consumes at most `bytes` bytes and says where they lie.
     pub(crate) fn consume(&mut self, bytes: usize) -> Range<usize> {
         let start = self.at;

@@ -24,6 +24,7 @@ mod input;
 mod packet;
 mod packet_codec;
 mod partial;
+pub mod sealed_tcp;
 mod tcp;
 pub mod websocket;
 

@@ -2,20 +2,26 @@
 
 use std::io;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use sluice_protocol::packet::Packet;
 use tokio_util::codec::{Decoder, Encoder};
 
-use crate::{EncodeError, FRAME_MAX_BYTES_CEILING, FrameError, Framing, decode_packet_bytes, tcp};
+use crate::{
+    EncodeError, FRAME_MAX_BYTES_CEILING, FrameError, Framing, decode_packet_bytes,
+    sealed_tcp::{SEALED_OVERHEAD_BYTES, SealedStream},
+    tcp,
+};
 
 /// Packets over a byte stream, for `tokio_util::codec::Framed`.
 ///
 /// Decodes without copying: `bytes` fields share the read buffer. Packets of an
 /// unknown type are passed over (see [`FrameError::UnknownPacket`]).
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct PacketCodec {
     decode_max_bytes: u32,
     encode_max_bytes: usize,
+    /// For an encrypted stream.
+    sealed: Option<Box<SealedStream>>,
 }
 
 /// Why a stream of packets ended.
@@ -41,6 +47,15 @@ impl PacketCodec {
             // The ceiling is far below 4 GiB.
             decode_max_bytes: decode_max_bytes.min(FRAME_MAX_BYTES_CEILING) as u32,
             encode_max_bytes,
+            sealed: None,
+        }
+    }
+
+    /// The same over an encrypted stream, behind its opening.
+    pub fn sealed(decode_max_bytes: usize, encode_max_bytes: usize, stream: SealedStream) -> Self {
+        Self {
+            sealed: Some(Box::new(stream)),
+            ..Self::new(decode_max_bytes, encode_max_bytes)
         }
     }
 
@@ -50,20 +65,34 @@ impl PacketCodec {
     }
 }
 
+impl PacketCodec {
+    /// The payload of the frame at the start of `src`, if it is all there.
+    fn take_frame(&mut self, src: &mut BytesMut) -> Result<Option<Bytes>, FrameError> {
+        let max_bytes = self.decode_max_bytes;
+        let (found, behind) = match &mut self.sealed {
+            Some(stream) => (stream.opener.open(src, max_bytes)?, SEALED_OVERHEAD_BYTES),
+            None => (tcp::payload_bytes(src, max_bytes)?, 0),
+        };
+        let Some(payload) = found.filter(|payload| src.len() >= tcp::HEADER_BYTES + payload) else {
+            return Ok(None);
+        };
+        src.advance(tcp::HEADER_BYTES);
+        let payload = src.split_to(payload).freeze();
+        src.advance(behind);
+        Ok(Some(payload))
+    }
+}
+
 impl Decoder for PacketCodec {
     type Item = Packet;
     type Error = PacketCodecError;
 
     fn decode(&mut self, src: &mut BytesMut) -> Result<Option<Packet>, PacketCodecError> {
         loop {
-            let Some(payload) = tcp::payload_bytes(src, self.decode_max_bytes)? else {
+            let Some(payload) = self.take_frame(src)? else {
                 return Ok(None);
             };
-            if src.len() < tcp::HEADER_BYTES + payload {
-                return Ok(None);
-            }
-            src.advance(tcp::HEADER_BYTES);
-            match decode_packet_bytes(src.split_to(payload).freeze()) {
+            match decode_packet_bytes(payload) {
                 Ok(packet) => return Ok(Some(packet)),
                 Err(FrameError::UnknownPacket { .. }) => {}
                 Err(error) => return Err(error.into()),
@@ -76,7 +105,12 @@ impl Encoder<&Packet> for PacketCodec {
     type Error = PacketCodecError;
 
     fn encode(&mut self, packet: &Packet, dst: &mut BytesMut) -> Result<(), PacketCodecError> {
-        Ok(Framing::Tcp.append_packet(packet, self.encode_max_bytes, dst)?)
+        let max_bytes = self.encode_max_bytes;
+        match &mut self.sealed {
+            Some(stream) => stream.sealer.append_packet(packet, max_bytes, dst)?,
+            None => Framing::Tcp.append_packet(packet, max_bytes, dst)?,
+        }
+        Ok(())
     }
 }
 

@@ -23,6 +23,10 @@ impl Partial {
         &self.bytes
     }
 
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
     /// Memory held, in bytes.
     pub(crate) fn capacity(&self) -> usize {
         self.bytes.capacity()

@@ -325,7 +325,7 @@ fn next_key(key: &Secret) -> Secret {
 }
 
 /// As Noise makes it of its counter: 4 zero bytes, then the number, little-endian.
-fn nonce(number: u64) -> Nonce {
+pub(crate) fn nonce(number: u64) -> Nonce {
     let mut nonce = [0; 12];
     for (to, from) in nonce.iter_mut().skip(4).zip(number.to_le_bytes()) {
         *to = from;

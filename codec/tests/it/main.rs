@@ -9,5 +9,6 @@ mod handshake;
 mod memory;
 mod packets;
 mod peer;
+mod sealed_tcp;
 mod tcp;
 mod websocket;

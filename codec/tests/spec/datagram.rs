@@ -4,11 +4,13 @@
 use std::{env, fmt::Write as _, net::SocketAddr};
 
 use blake2::{Blake2sMac256, digest::Mac};
+use bytes::BytesMut;
 use chacha20poly1305::{AeadInPlace, ChaCha20Poly1305, KeyInit};
 use sluice_codec::datagram::{
     Accepted, Acceptor, Answer, Arrival, Connector, Established, HELLO_BYTES, ServerKey,
     ServerKeys, SessionKeys, TAG_BYTES,
 };
+use sluice_codec::{Decoder, Frame, Input, sealed_tcp::StreamConnector};
 use snow::{
     Builder,
     params::{CipherChoice, DHChoice, HashChoice},
@@ -258,4 +260,39 @@ fn datagrams_open_by_what_the_spec_says() {
         open(&next_key(&to_server), 300, 10 + 1, &find("next_key")),
         b"more"
     );
+}
+
+#[test]
+fn encrypted_streams_are_those_of_the_codec() {
+    let pin = server().0.pins().next().expect("one pin");
+    let (connector, opening) = StreamConnector::begin(pin, counting(0x20)).expect("a pin");
+    let mut decoder = Decoder::tcp_or_sealed(4096, server().0, counting(0x40));
+    let answer = match decoder.decode(&mut Input::new(&mut opening.clone())) {
+        Ok(Some(Frame::Handshake(answer))) => answer,
+        other => panic!("no answer: {other:?}"),
+    };
+    let length = answer.clone().try_into().expect("of this length");
+    let mut stream = connector.finish(&length).expect("its answer");
+    let mut frame = BytesMut::new();
+    stream.sealer.append_payload(b"login", &mut frame);
+    let packets = [
+        ("opening", opening),
+        ("answer", answer),
+        ("frame", frame.to_vec()),
+    ];
+    let text = spec();
+    let blocks = blocks(&text, "hex");
+    for (name, packet) in packets {
+        if env::var_os("UPDATE_SPEC").is_some() {
+            println!("```hex sealed={name}\n{}```\n", hex(&packet));
+            continue;
+        }
+        let block = blocks.iter().find(|block| block.is("sealed", name));
+        let block = block.unwrap_or_else(|| panic!("an example of {name}"));
+        assert_eq!(
+            hex(&block.bytes()),
+            hex(&packet),
+            "{name}; UPDATE_SPEC=1 prints all"
+        );
+    }
 }
