@@ -10,5 +10,6 @@ mod memory;
 mod packets;
 mod peer;
 mod sealed_tcp;
+mod session;
 mod tcp;
 mod websocket;
