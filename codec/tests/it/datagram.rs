@@ -3,4 +3,5 @@
 mod handshake;
 mod hostile;
 mod pair;
+mod rotation;
 mod sealing;

@@ -17,7 +17,7 @@ pub(crate) fn seal(
     seal_at(keys, NOW_US, number, largest_acked, payload)
 }
 
-fn seal_at(
+pub(crate) fn seal_at(
     keys: &mut SessionKeys,
     now_us: u64,
     number: u64,
@@ -48,7 +48,7 @@ pub(crate) fn open(
     open_at(keys, NOW_US, largest_received, datagram)
 }
 
-fn open_at(
+pub(crate) fn open_at(
     keys: &mut SessionKeys,
     now_us: u64,
     largest_received: Option<u64>,
