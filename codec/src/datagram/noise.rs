@@ -7,6 +7,7 @@
 //! <- e, ee              second message, with a payload
 //! ```
 
+use curve25519_dalek::MontgomeryPoint;
 use snow::{
     Builder, HandshakeState,
     params::{CipherChoice, DHChoice, HashChoice, NoiseParams},
@@ -94,14 +95,7 @@ pub(crate) fn respond(
 
 /// The public key of a secret one.
 pub(crate) fn public_key(secret: &[u8; 32]) -> [u8; 32] {
-    let mut public = [0; 32];
-    if let Some(mut dh) = DefaultResolver.resolve_dh(&DHChoice::Curve25519) {
-        dh.set(secret);
-        for (to, from) in public.iter_mut().zip(dh.pubkey()) {
-            *to = *from;
-        }
-    }
-    public
+    MontgomeryPoint::mul_base_clamped(*secret).to_bytes()
 }
 
 fn builder(ephemeral: [u8; 32], prologue: &[u8]) -> Result<Builder<'_>, Refused> {
