@@ -90,7 +90,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Command::Gateway(args) => serve::run_gateway(args, shutdown).await,
             Command::Service(args) => serve::run_services(args, shutdown).await,
             Command::Keys(args) => keys::run(args),
-            Command::Migrate(args) => migrate::run(args).await,
+            Command::Migrate(args) => migrate::run(args, shutdown.clone()).await,
             Command::Months(args) => months::run(args).await,
             Command::DeadLetters(args) => dead_letters::run(args, shutdown).await,
             Command::Demo(args) => demo::run(*args, shutdown).await,

@@ -9,6 +9,8 @@ pub struct Migrated {
     pub from: u32,
     /// The one that it has.
     pub to: u32,
+    /// Not all was done that was to be: it was told to stop.
+    pub is_stopped: bool,
     /// Months that got partitions of their own, such as `2026-11`.
     pub months: Vec<String>,
 }

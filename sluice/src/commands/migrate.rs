@@ -4,16 +4,17 @@ use std::{io::Write, process::ExitCode};
 
 use anyhow::Context;
 use sluice_store::{Migrated, MysqlStore, SqliteStore};
+use tokio_util::sync::CancellationToken;
 
 use super::serve::Place;
-use crate::engines::make_private_folder;
+use crate::{cli::Stopped, engines::make_private_folder};
 
 /// Bring the databases of the store to this program's schema
 ///
 /// On every MySQL server of the configuration, or in the data folder. Says what
 /// it did; does nothing where nothing is to be done, and may run several times
 /// at once. Every role does the same when it starts: this is for those who want
-/// it done before.
+/// it done before. Ctrl-C stops it between two steps; what was done stays done.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -21,10 +22,10 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
     let config = args.place.read()?;
     let all = match &config.store.mysql {
-        Some(mysql) => MysqlStore::migrate(mysql).await?,
+        Some(mysql) => MysqlStore::migrate(mysql, &|| shutdown.is_cancelled()).await?,
         None => {
             let folder = &config.data_dir;
             make_private_folder(folder)
@@ -36,6 +37,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     for migrated in &all {
         writeln!(stdout, "{}", describe(migrated))?;
     }
+    if all.iter().any(|migrated| migrated.is_stopped) {
+        return Err(Stopped("all was done; run it again to go on").into());
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -44,10 +48,14 @@ fn describe(migrated: &Migrated) -> String {
         database, from, to, ..
     } = migrated;
     let mut line = match from {
+        0 if *to == 0 => format!("{database}: nothing done"),
         0 => format!("{database}: made, schema version {to}"),
         from if from == to => format!("{database}: has schema version {to}"),
         from => format!("{database}: schema version {from} → {to}"),
     };
+    if migrated.is_stopped {
+        line += "; stopped";
+    }
     if let (Some(first), Some(last)) = (migrated.months.first(), migrated.months.last()) {
         line += &match first == last {
             true => format!("; month {first} added"),
@@ -68,6 +76,7 @@ mod tests {
                 database: "db:3306/sluice".to_owned(),
                 from,
                 to: 2,
+                is_stopped: false,
                 months: months.iter().map(ToString::to_string).collect(),
             })
         };

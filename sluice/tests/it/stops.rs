@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sluice_engines::MariaDb;
+
 use crate::server::{SLUICE, Server};
 
 /// On a busy machine; nothing here takes a second on an idle one.
@@ -77,6 +79,54 @@ fn who_is_stopped_before_the_end_says_so_by_130() {
         code == Some(130) || told.contains("ulimit"),
         "{code:?}: {told}"
     );
+}
+
+#[tokio::test]
+async fn a_stopped_migration_says_how_far_it_got() {
+    let database = MariaDb::start().await.unwrap();
+    let servers = format!(
+        "[{{ url = {:?}, shards = \"0-63\" }}]",
+        database.url("sluice")
+    );
+    let migrate = || {
+        let mut migrate = command(&["migrate"]);
+        migrate.env("SLUICE__STORE__MYSQL__SERVERS", &servers);
+        migrate.spawn().unwrap()
+    };
+    // Somebody else is at it.
+    let mut other = Command::new("mariadb")
+        .args(["--no-defaults", "--user=sluice", "--password=sluice"])
+        .args(["--host=127.0.0.1", "--protocol=tcp", "--unbuffered"])
+        .args(["--skip-column-names", "sluice"])
+        .arg(format!("--port={}", database.address().port()))
+        .args([
+            "--execute",
+            "SELECT GET_LOCK('sluice-sluice', 0); SELECT SLEEP(99)",
+        ])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut locked = String::new();
+    let mut said = BufReader::new(other.stdout.take().unwrap());
+    said.read_line(&mut locked).unwrap();
+    assert!(locked.contains('1'), "{locked}");
+
+    let waiting = migrate();
+    std::thread::park_timeout(Duration::from_secs(1));
+    signal(&waiting, "-INT");
+    let stopped = end(waiting);
+    let told = String::from_utf8(stopped.stderr).unwrap();
+    assert_eq!(stopped.status.code(), Some(130), "{told}");
+    assert!(told.contains("run it again"), "{told}");
+    let told = String::from_utf8(stopped.stdout).unwrap();
+    assert!(told.contains("nothing done; stopped"), "{told}");
+
+    other.kill().unwrap();
+    other.wait().unwrap();
+    let done = end(migrate());
+    assert!(done.status.success(), "{done:?}");
+    let told = String::from_utf8(done.stdout).unwrap();
+    assert!(told.contains("made, schema version"), "{told}");
 }
 
 #[test]

@@ -108,7 +108,7 @@ impl MysqlMonths {
     /// As of [`MysqlStore::connect`](super::MysqlStore::connect).
     pub async fn open(config: &MysqlConfig) -> Result<Self, StoreError> {
         let servers = Servers::new(config, config.connections_max)?;
-        schema::migrate(&servers, config.shards).await?;
+        schema::migrate(&servers, config.shards, &|| false).await?;
         Ok(Self { servers })
     }
 

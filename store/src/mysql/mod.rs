@@ -106,7 +106,7 @@ impl MysqlStore {
         let servers = Servers::new(config, config.connections_max)?.with_replicas(config)?;
         let account_servers = Servers::new(config, config.account_connections_max)?;
         let owner_servers = Servers::new(config, config.owner_connections_max)?;
-        schema::migrate(&servers, config.shards).await?;
+        schema::migrate(&servers, config.shards, &|| false).await?;
         let shared = Shared {
             turns: (0..TURNS).map(|_| tokio::sync::Mutex::new(())).collect(),
             known_users: Mutex::new(HashSet::new()),
@@ -125,16 +125,17 @@ impl MysqlStore {
 
     /// Brings the tables of all servers to this program's schema and adds the
     /// months ahead; [`MysqlStore::connect`] does so too. Waits for another that
-    /// is at it, and then finds nothing left to do.
+    /// is at it, and then finds nothing left to do. `is_stopped` is asked before
+    /// each step: what has been done by then is answered, and stays done.
     ///
     /// # Errors
     /// As of [`MysqlStore::connect`].
-    pub async fn migrate(config: &MysqlConfig) -> Result<Vec<Migrated>, StoreError> {
-        schema::migrate(
-            &Servers::new(config, config.connections_max)?,
-            config.shards,
-        )
-        .await
+    pub async fn migrate(
+        config: &MysqlConfig,
+        is_stopped: &(dyn Fn() -> bool + Send + Sync),
+    ) -> Result<Vec<Migrated>, StoreError> {
+        let servers = Servers::new(config, config.connections_max)?;
+        schema::migrate(&servers, config.shards, is_stopped).await
     }
 
     /// Keeps this process's worker ids from now on.

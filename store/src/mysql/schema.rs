@@ -26,8 +26,9 @@ const MIGRATIONS: &[&str] = &[
 const MONTHS_BEHIND: u32 = 1;
 const MONTHS_AHEAD: u32 = 6;
 
-/// How long one waits for another that is changing the tables.
-const LOCK_WAIT_S: u32 = 300;
+/// How long one waits for another that is changing the tables, in tries of a second.
+const LOCK_TRIES_MAX: u32 = 300;
+const LOCK_TRY_S: u32 = 1;
 
 /// The server's error number.
 const COLUMN_EXISTS: u16 = 1060;
@@ -37,44 +38,70 @@ struct AddMonths {
     ahead: u32,
 }
 
+/// Asked between two steps.
+type Stop<'a> = &'a (dyn Fn() -> bool + Send + Sync);
+
 /// Brings a server's tables to this program's version.
-struct Migrate {
+struct Migrate<'a> {
     shards: u16,
+    is_stopped: Stop<'a>,
 }
 
 /// What [`Migrate`] did.
+#[derive(Default)]
 struct Done {
     from: u64,
+    to: u64,
     months: Vec<Month>,
+    is_stopped: bool,
 }
 
-/// Brings the tables of all servers to this program's version.
+/// Brings the tables of all servers to this program's version, or as far as it
+/// gets until it is told to stop.
 ///
 /// # Errors
 /// [`StoreError::NewerSchema`], and [`StoreError::BadConfig`] when the data was
 /// spread otherwise over shards or databases.
-pub(super) async fn migrate(servers: &Servers, shards: u16) -> Result<Vec<Migrated>, StoreError> {
+pub(super) async fn migrate(
+    servers: &Servers,
+    shards: u16,
+    is_stopped: Stop<'_>,
+) -> Result<Vec<Migrated>, StoreError> {
     let mut all = Vec::new();
     for place in servers.all() {
-        let done = servers.run_apart(place, &Migrate { shards }).await?;
+        let migrate = Migrate { shards, is_stopped };
+        let done = servers.run_apart(place, &migrate).await?;
         all.push(Migrated {
             database: servers.name(place),
             from: u32::try_from(done.from).unwrap_or(u32::MAX),
-            to: MIGRATIONS.len() as u32,
+            to: u32::try_from(done.to).unwrap_or(u32::MAX),
+            is_stopped: done.is_stopped,
             months: done.months.iter().map(Month::to_string).collect(),
         });
+        if done.is_stopped {
+            return Ok(all);
+        }
     }
     placement::check(servers).await?;
     Ok(all)
 }
 
-impl Work for Migrate {
+impl Work for Migrate<'_> {
     type Answer = Done;
     const REPEATABLE: bool = true;
 
     async fn run(&self, connection: &mut MySqlConnection, _: u32) -> Result<Done, Failure> {
-        lock_tables(connection).await?;
+        let is_locked = lock_tables(connection, self.is_stopped).await?;
         let from = version(connection).await?;
+        let mut done = Done {
+            from,
+            to: from,
+            ..Done::default()
+        };
+        if !is_locked {
+            done.is_stopped = true;
+            return Ok(done);
+        }
         let known = MIGRATIONS.len() as u64;
         if from > known {
             return Err(Failure::Store(StoreError::NewerSchema {
@@ -85,13 +112,16 @@ impl Work for Migrate {
         if from > 0 {
             self.check_shards(connection).await?;
         }
-        let mut months = Vec::new();
         for (number, file) in (1..).zip(MIGRATIONS).skip(from as usize) {
+            if (self.is_stopped)() {
+                done.is_stopped = true;
+                return Ok(done);
+            }
             let now = this_month(connection).await?;
             let first = now.back(MONTHS_BEHIND);
             let count = MONTHS_BEHIND + 1 + MONTHS_AHEAD;
             if file.contains("/*months*/") {
-                months = (0..count).map(|ahead| first.forward(ahead)).collect();
+                done.months = (0..count).map(|ahead| first.forward(ahead)).collect();
             }
             self.apply(
                 connection,
@@ -99,17 +129,19 @@ impl Work for Migrate {
                 &file.replace("/*months*/", &partition_list(first, count)),
             )
             .await?;
+            done.to = number;
         }
-        if months.is_empty() {
-            months = add_months(connection, MONTHS_AHEAD).await?;
+        done.is_stopped = done.months.is_empty() && (self.is_stopped)();
+        if done.months.is_empty() && !done.is_stopped {
+            done.months = add_months(connection, MONTHS_AHEAD).await?;
         }
-        Ok(Done { from, months })
+        Ok(done)
     }
 }
 
 // === impl Migrate ===
 
-impl Migrate {
+impl Migrate<'_> {
     /// One file, then the version: what was begun and not finished is begun anew.
     async fn apply(
         &self,
@@ -176,20 +208,28 @@ impl Work for AddMonths {
     const REPEATABLE: bool = true;
 
     async fn run(&self, connection: &mut MySqlConnection, _: u32) -> Result<Vec<Month>, Failure> {
-        lock_tables(connection).await?;
+        lock_tables(connection, &|| false).await?;
         add_months(connection, self.ahead).await
     }
 }
 
-/// One at a time. The lock ends with the connection.
-async fn lock_tables(connection: &mut MySqlConnection) -> Result<(), Failure> {
-    let locked: Option<i64> =
-        sqlx::query_scalar("SELECT GET_LOCK(CONCAT('sluice-', DATABASE()), ?)")
-            .bind(LOCK_WAIT_S)
-            .fetch_one(connection)
-            .await?;
-    if locked == Some(1) {
-        return Ok(());
+/// One at a time. The lock ends with the connection. False: told to stop first.
+async fn lock_tables(
+    connection: &mut MySqlConnection,
+    is_stopped: Stop<'_>,
+) -> Result<bool, Failure> {
+    for _ in 0..LOCK_TRIES_MAX {
+        if is_stopped() {
+            return Ok(false);
+        }
+        let locked: Option<i64> =
+            sqlx::query_scalar("SELECT GET_LOCK(CONCAT('sluice-', DATABASE()), ?)")
+                .bind(LOCK_TRY_S)
+                .fetch_one(&mut *connection)
+                .await?;
+        if locked == Some(1) {
+            return Ok(true);
+        }
     }
     let busy = "another process is changing the tables".to_owned();
     Err(StoreError::Unavailable(busy).into())

@@ -129,6 +129,7 @@ impl SqliteStore {
             database: database.display().to_string(),
             from,
             to: schema::known_version(),
+            is_stopped: false,
             months: Vec::new(),
         })
     }

@@ -1,6 +1,11 @@
 //! Schemas: what was released stays as it is, and every database gets there.
 
-use std::{collections::BTreeSet, fmt::Write as _, path::Path};
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    path::Path,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use sha2::{Digest, Sha256};
 use sluice_store::{
@@ -67,7 +72,34 @@ async fn execute(url: &str, statements: &[&str]) {
 }
 
 async fn migrated(config: &MysqlConfig) -> Migrated {
-    MysqlStore::migrate(config).await.unwrap().remove(0)
+    let done = MysqlStore::migrate(config, &|| false).await;
+    done.unwrap().remove(0)
+}
+
+/// Told to stop, it stops before the next step, and goes on from there.
+#[tokio::test]
+async fn migrations_that_are_stopped_go_on_later() {
+    let config = MysqlConfig::single(fresh_database().await);
+    let to = newest("mysql/");
+    let mut from = 0;
+    // Asked for the lock, before each file, and before the months.
+    for steps in [0, 1, 2, 4] {
+        let asked = AtomicU32::new(0);
+        let is_stopped = || asked.fetch_add(1, Ordering::Relaxed) >= steps;
+        let done = MysqlStore::migrate(&config, &is_stopped).await;
+        let done = done.unwrap().remove(0);
+        let reached = (from + steps.saturating_sub(1)).min(to);
+        assert_eq!(
+            (done.from, done.to, done.is_stopped),
+            (from, reached, true),
+            "{steps}"
+        );
+        from = reached;
+    }
+    let done = migrated(&config).await;
+    assert_eq!((done.from, done.to, done.is_stopped), (from, to, false));
+    let store = MysqlStore::connect(&config).await.unwrap();
+    store.create_user(new_user("ann")).await.unwrap();
 }
 
 #[tokio::test]
