@@ -19,8 +19,7 @@ use axum::{
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::{Deserialize, Serialize};
-use tokio::{net::TcpListener, sync::oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::oneshot;
 
 use crate::{
     admin_error::AdminError,
@@ -93,24 +92,18 @@ const fn page_default() -> usize {
 // === impl Admin ===
 
 impl Admin {
-    /// Serves until shutdown.
-    pub(crate) async fn serve(self, listener: TcpListener, shutdown: CancellationToken) {
+    pub(crate) fn router(self) -> Router {
         let guarded = Router::new()
             .route("/metrics", get(metrics))
             .route("/admin/connections", get(connections))
             .layer(middleware::from_fn_with_state(self.clone(), authorize));
-        let router = Router::new()
+        Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(readyz))
             .merge(guarded)
             .fallback(AdminError::not_found)
             .method_not_allowed_fallback(AdminError::method_not_allowed)
-            .with_state(self);
-        let ended = shutdown.cancelled_owned();
-        let server = axum::serve(listener, router).with_graceful_shutdown(ended);
-        if let Err(error) = server.await {
-            tracing::error!(%error, "the admin server has failed");
-        }
+            .with_state(self)
     }
 }
 

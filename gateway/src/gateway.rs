@@ -55,6 +55,8 @@ pub struct GatewayParts {
 /// A running gateway.
 pub struct Gateway {
     addresses: BoundAddresses,
+    /// Until it is taken.
+    admin: Option<(TcpListener, axum::Router)>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) loops: Vec<Mailbox>,
@@ -203,7 +205,7 @@ impl Gateway {
         let directory = Arc::clone(&parts.directory);
         tasks.spawn(unbind_all(directory, ended, stop.clone()));
         let ready = Arc::new(AtomicBool::new(true));
-        if let Some(listener) = admin_listener {
+        let admin = admin_listener.map(|listener| {
             let admin = Admin {
                 loops: loops.clone().into(),
                 ready: Arc::clone(&ready),
@@ -211,14 +213,15 @@ impl Gateway {
                 token: shared.config.admin_token.as_str().into(),
                 metrics: recorder,
             };
-            tasks.spawn(admin.serve(listener, stop.clone()));
-        }
+            (listener, admin.router())
+        });
         let threads = run_loops(event_loops, &stop).map_err(StartError::Loop)?;
         // Not one of the tasks, which end when the gateway is dropped: it is what
         // ends the loops then.
         tokio::spawn(stop_loops(stop.clone(), loops.clone()));
         Ok(Self {
             addresses,
+            admin,
             shared,
             directory: parts.directory,
             loops,
@@ -233,6 +236,12 @@ impl Gateway {
     /// Where it listens.
     pub fn addresses(&self) -> BoundAddresses {
         self.addresses
+    }
+
+    /// The admin HTTP and where it listens, once, for the binary to serve within
+    /// its bounds, until the gateway has ended.
+    pub fn take_admin(&mut self) -> Option<(TcpListener, axum::Router)> {
+        self.admin.take()
     }
 
     /// False once it drains.

@@ -163,6 +163,10 @@ impl Node {
             ws: bound.ws,
         };
         let mut tasks = Vec::new();
+        if let Some((listener, router)) = gateway.as_mut().and_then(Gateway::take_admin) {
+            let (bounds, stop) = (config.http.clone(), ground.shutdown.clone());
+            tasks.push(tokio::spawn(http::serve(listener, router, bounds, stop)));
+        }
         if let (Some(listener), Some(services)) = (listener, &services) {
             let http = listener.local_addr()?;
             addresses.http = Some(http);

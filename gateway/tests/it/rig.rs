@@ -91,7 +91,10 @@ impl Rig {
             partitions: PARTITIONS,
             shutdown: CancellationToken::new(),
         };
-        let gateway = Gateway::start_with(parts, handlers).await.unwrap();
+        let mut gateway = Gateway::start_with(parts, handlers).await.unwrap();
+        let (listener, router) = gateway.take_admin().unwrap();
+        // Ends with the test's runtime.
+        tokio::spawn(async { axum::serve(listener, router).await });
         let services = Services::start(bus, Arc::clone(&directory) as Arc<dyn Directory>);
         let addresses = gateway.addresses();
         Self {

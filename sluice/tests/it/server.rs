@@ -25,6 +25,7 @@ pub(crate) struct Server {
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Addresses {
     pub(crate) http: String,
+    pub(crate) admin: String,
     pub(crate) tcp: SocketAddr,
     pub(crate) ws: SocketAddr,
 }

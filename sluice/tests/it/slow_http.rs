@@ -59,6 +59,23 @@ fn who_trickles_a_head_or_a_body_is_let_go() {
 }
 
 #[test]
+fn the_admin_port_is_bounded_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_with(folder.path(), None, SETTINGS);
+    let admin = &server.addresses.admin;
+    let head = trickle(admin, "GET /metrics HTTP/1.1\r\nhost: x\r\nx-slow: ");
+    assert!(
+        head.is_empty() || head.starts_with("HTTP/1.1 408 "),
+        "{head}"
+    );
+    let _silent = [(); 3].map(|()| TcpStream::connect(admin).unwrap());
+    let ask = "GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let fourth = trickle(admin, ask);
+    assert!(fourth.starts_with("HTTP/1.1 429 "), "{fourth}");
+    assert!(server.terminate());
+}
+
+#[test]
 fn one_address_has_so_many_connections_and_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start_with(folder.path(), None, SETTINGS);
