@@ -11,7 +11,7 @@
 //! messages ─▶ Session::send; Session::transmit ─▶ number, payload ─▶ SessionKeys::seal ─▶ datagram
 //! ```
 //!
-//! The files along
+//! [`ServerConnection`] and [`ClientConnection`] join both halves. The files along
 //! the road of a message: `outgoing` (messages and their pieces), `session/transmit`
 //! (a packet is filled), `sent` (what it carried), `keys` (it is sealed); there `keys`
 //! again, `received` (replay window, ACKs), `session/receive` (frames), `incoming`
@@ -19,6 +19,7 @@
 
 mod acceptor;
 mod channel;
+mod client_connection;
 pub mod config;
 mod congestion;
 mod connection_id;
@@ -40,8 +41,10 @@ mod path;
 mod received;
 mod reset;
 mod rtt;
+mod sealed;
 pub(crate) mod secret;
 mod sent;
+mod server_connection;
 mod server_key;
 mod session;
 mod ticket;
@@ -50,6 +53,7 @@ mod violation;
 
 pub use acceptor::{Accepted, Acceptor, Arrival, DropReason, Knock};
 pub use channel::{Channel, Mode};
+pub use client_connection::ClientConnection;
 pub use config::Config;
 pub use connection_id::ConnectionId;
 pub use connector::{
@@ -66,6 +70,8 @@ pub use keys::{
 };
 pub use packet_number::{PACKET_NUMBER_MAX, TruncatedNumber};
 pub use reset::ResetToken;
+pub use sealed::ReceiveError;
+pub use server_connection::{Destination, ServerConnection};
 pub use server_key::{KeyError, ServerKey, ServerKeys, ServerPin, ServerPins};
 pub use session::{Received, Session, Side, Source, Transmit};
 pub use ticket::{AddressTicket, TICKET_LIFETIME_MS};

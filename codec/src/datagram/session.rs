@@ -75,11 +75,7 @@ impl Session {
     /// A session whose handshake is over. `round_trip_us`: that of the
     /// handshake, if it was measured.
     pub fn new(side: Side, config: Arc<Config>, now_us: u64, round_trip_us: Option<u64>) -> Self {
-        let mut rtt = Rtt::new();
-        if let Some(sample_us) = round_trip_us {
-            rtt.sample(sample_us, 0);
-        }
-        Self {
+        let mut session = Self {
             active: None,
             keepalive: Keepalive::new(&config),
             config,
@@ -89,13 +85,24 @@ impl Session {
             received_next: 0,
             last_received_us: now_us,
             last_sent_us: now_us,
-            rtt,
+            rtt: Rtt::new(),
             credit: Credit::new(),
             datagram_bytes: DATAGRAM_MIN_BYTES,
             patience: recovery::PATIENCE_MIN,
             side,
             end: None,
+        };
+        session.begin(now_us, round_trip_us);
+        session
+    }
+
+    /// The handshake is over; what was sent before may go out now.
+    pub(crate) fn begin(&mut self, now_us: u64, round_trip_us: Option<u64>) {
+        if let Some(sample_us) = round_trip_us {
+            self.rtt.sample(sample_us, 0);
         }
+        self.last_received_us = now_us;
+        self.last_sent_us = now_us;
     }
 
     /// Takes a message for sending. It is shared, not copied.
@@ -261,7 +268,7 @@ impl Session {
     }
 
     /// Ends without a word.
-    fn finish(&mut self, end: End) {
+    pub(crate) fn finish(&mut self, end: End) {
         if self.end.is_none() {
             self.end = Some(end);
         }

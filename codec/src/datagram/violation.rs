@@ -73,6 +73,10 @@ pub enum End {
     Silent,
     /// The peer no longer knows the session.
     Forgotten,
+    /// More packets were forged than the keys bear.
+    Forged,
+    /// The packet numbers are used up.
+    Exhausted,
 }
 
 // === impl Violation ===

@@ -2,6 +2,6 @@
 
 mod handshake;
 mod hostile;
-mod pair;
+pub(crate) mod pair;
 mod rotation;
 mod sealing;

@@ -1,5 +1,6 @@
 //! The datagram session over a simulated network.
 
+mod connections;
 mod faults;
 mod idle;
 mod network;

@@ -1,0 +1,303 @@
+//! Client and server connections, with handshake and keys, over the same network.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+
+use sluice_codec::datagram::{
+    Acceptor, Arrival, Channel, ClientConnection, Config, End, Header, ServerConnection,
+};
+
+use super::{
+    network::{Draw, Faults, Hop, Network},
+    pair::{Inbox, SERVER, message},
+};
+use crate::datagram::pair::{UNIX_MS, acceptor, pins};
+
+/// A server with a table, as a gateway's event loop has one, and one client.
+struct Link {
+    now_us: u64,
+    network: Network,
+    acceptor: Acceptor,
+    config: Arc<Config>,
+    table: BTreeMap<[u8; 8], ServerConnection>,
+    client: ClientConnection,
+    client_address: u32,
+    inboxes: [Inbox; 2],
+    sent: [u32; 2],
+    draw: Draw,
+}
+
+fn address(number: u32) -> SocketAddr {
+    SocketAddr::from(([10, 0, (number >> 8) as u8, number as u8], 4000))
+}
+
+impl Link {
+    fn new(faults: Faults, seed: u64) -> Self {
+        let config = Arc::new(Config::default());
+        let client = ClientConnection::connect(
+            0,
+            pins(),
+            None,
+            [seed as u8; 8],
+            [seed as u8; 32],
+            Arc::clone(&config),
+        );
+        let mut link = Self {
+            now_us: 0,
+            network: Network::new(faults, seed),
+            acceptor: acceptor(),
+            config,
+            table: BTreeMap::new(),
+            client,
+            client_address: 100,
+            inboxes: [Inbox::default(), Inbox::default()],
+            sent: [0; 2],
+            draw: Draw(seed),
+        };
+        link.pump();
+        link
+    }
+
+    fn server(&mut self) -> Option<&mut ServerConnection> {
+        self.table.values_mut().next()
+    }
+
+    fn send(&mut self, side: usize, bytes: usize) {
+        let payload = message(self.sent[side], Channel::CONTROL, bytes);
+        let now_us = self.now_us;
+        let taken = match side {
+            0 => self.client.send(now_us, Channel::CONTROL, payload),
+            _ => self
+                .server()
+                .unwrap()
+                .send(now_us, Channel::CONTROL, payload),
+        };
+        taken.unwrap();
+        self.sent[side] += 1;
+        self.pump();
+    }
+
+    fn run(&mut self, until_us: u64, is_enough: impl Fn(&Self) -> bool) -> bool {
+        while !is_enough(self) {
+            let server = self.table.values().filter_map(ServerConnection::timeout);
+            let timers = server
+                .chain(self.client.timeout())
+                .chain(self.network.next_us());
+            let Some(next) = timers.min().filter(|at_us| *at_us <= until_us) else {
+                self.now_us = until_us;
+                return is_enough(self);
+            };
+            self.now_us = self.now_us.max(next);
+            while let Some((hop, mut packet)) = self.network.take(self.now_us) {
+                self.arrive(hop, &mut packet);
+            }
+            let now_us = self.now_us;
+            self.client.on_timeout(now_us);
+            self.table.values_mut().for_each(|it| it.on_timeout(now_us));
+            self.pump();
+        }
+        true
+    }
+
+    fn arrive(&mut self, hop: Hop, packet: &mut [u8]) {
+        let now_us = self.now_us;
+        if hop.to != SERVER {
+            if hop.to == self.client_address {
+                let inbox = &mut self.inboxes[0];
+                let _ = self
+                    .client
+                    .receive(now_us, packet, &mut |channel, payload| {
+                        inbox.take(now_us, channel, payload)
+                    });
+            }
+            return;
+        }
+        let from = address(hop.from);
+        match Header::parse(packet) {
+            Ok(Header::Session(header)) => {
+                let id = header.connection_id.unwrap();
+                let token = self.draw.next();
+                if let Some(server) = self.table.get_mut(id.as_bytes()) {
+                    let inbox = &mut self.inboxes[1];
+                    let _ = server.receive(now_us, &header, packet, from, token, &mut |c, p| {
+                        inbox.take(now_us, c, p)
+                    });
+                } else if let Some(reset) = self.acceptor.reset(id, packet.len()) {
+                    self.answer(hop, &reset);
+                }
+            }
+            Ok(Header::Handshake(_)) => match self.acceptor.receive(packet, from, UNIX_MS) {
+                Arrival::Answer(answer) => self.answer(hop, &answer),
+                Arrival::Knock(knock) => {
+                    let id = *knock.connection_id().as_bytes();
+                    if !self.table.contains_key(&id) {
+                        let ephemeral = [self.draw.next() as u8; 32];
+                        let Ok(accepted) = self.acceptor.accept(&knock, now_us, ephemeral) else {
+                            return;
+                        };
+                        let config = Arc::clone(&self.config);
+                        let server = ServerConnection::new(now_us, accepted, from, config);
+                        self.table.insert(id, server);
+                    }
+                    if let Some(welcome) = self.table[&id].welcome() {
+                        let welcome = welcome.to_vec();
+                        self.answer(hop, &welcome);
+                    }
+                }
+                Arrival::Drop(_) => {}
+            },
+            _ => {}
+        }
+    }
+
+    fn answer(&mut self, hop: Hop, answer: &[u8]) {
+        let back = Hop {
+            from: hop.to,
+            to: hop.from,
+        };
+        self.network.send(self.now_us, 1, back, answer);
+    }
+
+    fn pump(&mut self) {
+        let mut out = Vec::new();
+        while let Some(bytes) = self.client.transmit(self.now_us, &mut out) {
+            assert_eq!(bytes, out.len());
+            let hop = Hop {
+                from: self.client_address,
+                to: SERVER,
+            };
+            self.network.send(self.now_us, 0, hop, &out);
+            out.clear();
+        }
+        let (now_us, network) = (self.now_us, &mut self.network);
+        for server in self.table.values_mut() {
+            while let Some(to) = server.transmit(now_us, &mut out) {
+                let SocketAddr::V4(address) = to.address else {
+                    unreachable!("the client has an IPv4 address");
+                };
+                let octets = address.ip().octets();
+                let hop = Hop {
+                    from: SERVER,
+                    to: u32::from(octets[2]) << 8 | u32::from(octets[3]),
+                };
+                network.send(now_us, 1, hop, &out);
+                out.clear();
+            }
+        }
+    }
+
+    fn is_delivered(&self) -> bool {
+        self.inboxes[1].messages as u32 == self.sent[0]
+            && self.inboxes[0].messages as u32 == self.sent[1]
+    }
+
+    fn check(&self) {
+        for inbox in &self.inboxes {
+            for got in inbox.got.values() {
+                assert!(
+                    got.iter()
+                        .enumerate()
+                        .all(|(at, (number, _))| at as u32 == *number)
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn login_rides_on_the_first_packet() {
+    let mut link = Link::new(Faults::none(), 1);
+    link.send(0, 300);
+    assert!(link.run(5_000_000, Link::is_delivered));
+    // Hello and Cookie, Knock and Welcome, one way.
+    assert!(link.now_us < 201_000, "{}", link.now_us);
+    assert!(link.client.is_open() && link.client.take_ticket().is_some());
+    link.send(1, 300);
+    assert!(link.run(5_000_000, Link::is_delivered));
+    link.check();
+}
+
+#[test]
+fn everything_comes_over_a_bad_network() {
+    for seed in 0..60 {
+        let faults = Faults {
+            jitter_us: 20_000,
+            duplicate: 0.05,
+            reorder: 0.1,
+            corrupt: 0.02,
+            ..Faults::lossy(0.2)
+        };
+        let mut link = Link::new(faults, seed);
+        link.send(0, 500);
+        if !link.run(20_000_000, Link::is_delivered) {
+            assert!(link.client.failure().is_some(), "seed {seed}");
+            continue;
+        }
+        for at in 0..40 {
+            let bytes = 5 + link.draw.below(3000) as usize;
+            let side = link.draw.below(2) as usize;
+            link.send(side, bytes);
+            if at % 15 == 14 {
+                link.client_address += 1; // a NAT that forgot
+            }
+            let until_us = link.now_us + link.draw.below(100_000);
+            link.run(until_us, |_| false);
+        }
+        let until_us = link.now_us + 120_000_000;
+        assert!(link.run(until_us, Link::is_delivered), "seed {seed}");
+        link.check();
+        let client = address(link.client_address);
+        assert_eq!(link.server().unwrap().address(), client);
+    }
+}
+
+#[test]
+fn keys_change_under_way() {
+    let mut link = Link::new(Faults::lossy(0.05), 9);
+    link.send(0, 100);
+    assert!(link.run(20_000_000, Link::is_delivered));
+    for _ in 0..200 {
+        // Longer than a key lives, a hundred times.
+        let until_us = link.now_us + 1_800_000_000;
+        link.run(until_us, |_| false);
+        link.send(0, 100);
+        link.send(1, 100);
+        let until_us = link.now_us + 20_000_000;
+        assert!(link.run(until_us, Link::is_delivered), "at {}", link.now_us);
+    }
+    link.check();
+}
+
+#[test]
+fn a_server_that_forgot_says_so() {
+    let mut link = Link::new(Faults::none(), 2);
+    link.send(0, 100);
+    assert!(link.run(5_000_000, Link::is_delivered));
+    link.table.clear();
+    link.send(0, 100);
+    let until_us = link.now_us + 1_000_000;
+    link.run(until_us, |_| false);
+    assert_eq!(link.client.end(), Some(End::Forgotten));
+    assert_eq!(link.client.timeout(), None);
+}
+
+#[test]
+fn a_session_that_nobody_confirms_ends() {
+    let mut link = Link::new(Faults::none(), 3);
+    link.run(120_000, |_| false);
+    link.client_address = 0; // gone
+    link.run(30_000_000, |_| false);
+    assert_eq!(link.server().unwrap().end(), Some(End::Silent));
+}
+
+#[test]
+fn an_idle_connection_is_small() {
+    let bytes = size_of::<ServerConnection>();
+    println!("{bytes} bytes");
+    assert!(bytes <= 352, "{bytes}");
+    let mut link = Link::new(Faults::none(), 4);
+    link.send(0, 100);
+    assert!(link.run(5_000_000, Link::is_delivered));
+    link.send(1, 100);
+    link.run(10_000_000, |_| false);
+    assert_eq!(link.server().unwrap().heap_bytes(), 0);
+}
