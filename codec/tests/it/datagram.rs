@@ -1,5 +1,6 @@
 //! The datagram session.
 
+mod allocations;
 mod handshake;
 mod hostile;
 pub(crate) mod pair;
