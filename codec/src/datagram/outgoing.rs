@@ -23,6 +23,8 @@ use super::{
 
 /// Room left in a packet with a piece, for the ACK that may ride along.
 const ACK_ROOM_BYTES: usize = 44;
+/// Larger messages are not echoed.
+const ECHO_MAX_BYTES: usize = 256;
 /// Unreliable messages that wait at most.
 const UNRELIABLE_MAX_MESSAGES: usize = 64;
 
@@ -43,6 +45,7 @@ struct Message {
     /// Pieces; 0 while it was not begun.
     count: u8,
     is_queued: bool,
+    was_sent: bool,
 }
 
 /// An unreliable message.
@@ -74,6 +77,8 @@ pub(crate) struct Outgoing {
     begun: usize,
     /// Keys of begun messages with pieces that are due, oldest first.
     due: VecDeque<u32>,
+    /// Keys of small messages that were sent again.
+    echoes: VecDeque<u32>,
     passing: VecDeque<Passing>,
     /// All payloads with their overhead.
     bytes: usize,
@@ -118,6 +123,7 @@ impl Outgoing {
                 channel,
                 count: 0,
                 is_queued: false,
+                was_sent: false,
             });
         } else {
             self.passing.push_back(Passing {
@@ -216,11 +222,12 @@ impl Outgoing {
         }
     }
 
-    /// Makes what is longest under way due again, about `bytes` of it.
-    pub(crate) fn make_due(&mut self, mut bytes: usize) {
+    /// Makes what was sent last in the packet `newest` or before due again, about
+    /// `bytes` of it, the oldest first.
+    pub(crate) fn make_due(&mut self, mut bytes: usize, newest: u64) {
         let mut first = Vec::new();
         for (at, message) in self.messages.iter_mut().take(self.begun).enumerate() {
-            if message.payload.is_empty() {
+            if message.payload.is_empty() || message.newest_packet > newest {
                 continue;
             }
             let piece = message
@@ -256,7 +263,7 @@ impl Outgoing {
     pub(crate) fn heap_bytes(&self) -> usize {
         self.messages.capacity() * size_of::<Message>()
             + self.passing.capacity() * size_of::<Passing>()
-            + self.due.capacity() * size_of::<u32>()
+            + (self.due.capacity() + self.echoes.capacity()) * size_of::<u32>()
     }
 
     fn check(&self, mode: Mode, payload: &Bytes) -> Result<(), SendError> {
@@ -320,11 +327,53 @@ impl Outgoing {
         data.put(out);
         message.due &= !(1 << index);
         message.newest_packet = number;
+        let count = message.count;
+        let is_small = count == 1 && message.payload.len() <= ECHO_MAX_BYTES;
+        if is_small && std::mem::replace(&mut message.was_sent, true) {
+            self.echoes.push_back(key);
+        }
         Some(Put::Tracked(SentFrame::Data {
             message: key,
             index,
-            count: message.count,
+            count,
         }))
+    }
+
+    /// Whether something waits for [`Outgoing::put_echo`], if it isn't acknowledged.
+    pub(crate) fn has_echo(&self) -> bool {
+        !self.echoes.is_empty()
+    }
+
+    /// Appends once more, to the packet `number` that goes out anyway, what was
+    /// sent again lately: to lose it twice costs the most, to carry it a second time
+    /// costs no packet.
+    pub(crate) fn put_echo(
+        &mut self,
+        out: &mut Vec<u8>,
+        room: usize,
+        number: u64,
+    ) -> Option<SentFrame> {
+        while let Some(key) = self.echoes.front().copied() {
+            let message = self.at(key).filter(|it| it.due == 0 && it.acked == 0);
+            if let Some(message) = message {
+                let data = message.whole();
+                if message.newest_packet == number || data_len(&data) > room {
+                    return None;
+                }
+                data.put(out);
+                message.newest_packet = number;
+            }
+            let is_put = self.at(key).is_some_and(|it| it.newest_packet == number);
+            self.echoes.pop_front();
+            if is_put {
+                return Some(SentFrame::Data {
+                    message: key,
+                    index: 0,
+                    count: 1,
+                });
+            }
+        }
+        None
     }
 
     /// Begins the next message.

@@ -100,6 +100,12 @@ impl Sent {
         oldest.map(|packet| packet.sent_us)
     }
 
+    /// The newest packet that was sent at `us` or before, in flight or not.
+    pub(crate) fn newest_before(&self, us: u64) -> Option<u64> {
+        let sent = self.packets.partition_point(|packet| packet.sent_us <= us);
+        Some(self.base + (sent as u64).checked_sub(1)?)
+    }
+
     /// Whether the next packet has a place.
     pub(crate) fn has_room(&self) -> bool {
         self.packets.len() < RECORDS_MAX - 8

@@ -2,6 +2,7 @@
 
 mod connections;
 mod faults;
+mod figures;
 mod idle;
 mod network;
 mod pair;

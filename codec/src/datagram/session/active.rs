@@ -1,7 +1,7 @@
 //! What a session holds only while something is under way.
 
 use super::super::{
-    congestion::Congestion, incoming::Incoming, mtu::MtuSearch, outgoing::Outgoing,
+    congestion::Congestion, credit::Credit, incoming::Incoming, mtu::MtuSearch, outgoing::Outgoing,
     path::PathCheck, received::Received, sent::Sent,
 };
 
@@ -99,6 +99,11 @@ impl Active {
             && !self.is_ping_due
             && !self.is_credit_due
             && !self.has_path_failed
+    }
+
+    /// Whether a message could be put into a packet now.
+    pub(super) fn has_load(&self, credit: &Credit) -> bool {
+        self.outgoing.has_sendable(credit) || (self.probes_due > 0 && self.outgoing.has_echo())
     }
 
     /// Whether a frame waits that is sent whatever the window says.

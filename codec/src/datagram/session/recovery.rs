@@ -15,6 +15,8 @@ use super::{Active, Session, Side, transmit};
 /// (RFC 9002, section 6.1.1). It rises where the network reorders more.
 pub(super) const PATIENCE_MIN: u8 = 3;
 const PATIENCE_MAX: u8 = 16;
+/// What a probe carries again, about.
+const PROBE_BYTES: usize = DATAGRAM_MIN_BYTES as usize - 100;
 /// Probes without an answer after which the window is that of a dead path.
 const PERSISTENT_PROBES: u8 = 3;
 
@@ -242,11 +244,14 @@ impl Session {
     /// packets have none after them whose ACK could.
     fn probe(&self, now_us: u64, active: &mut Active) {
         active.probe_count = active.probe_count.saturating_add(1);
-        active.probes_due = 1;
+        // One probe may be lost like the packet before it; two rarely are.
+        active.probes_due = active.probe_count.min(2);
         active.probed_us = now_us;
+        let overdue_us = now_us.saturating_sub(self.rtt.smoothed_us());
+        let overdue = active.sent.newest_before(overdue_us);
         active
             .outgoing
-            .make_due(usize::from(DATAGRAM_MIN_BYTES) - 100);
+            .make_due(PROBE_BYTES, overdue.unwrap_or(u64::MAX));
         active.is_token_due = active.token_out.is_some();
         let has_load = active.outgoing.has_sendable(&self.credit) || active.has_control();
         active.is_ping_due |= !has_load;
@@ -299,9 +304,7 @@ impl Session {
             // What was under way may have gone to where nobody is any more.
             if active.sent.in_flight() > 0 {
                 active.probes_due = 1;
-                active
-                    .outgoing
-                    .make_due(usize::from(DATAGRAM_MIN_BYTES) - 100);
+                active.outgoing.make_due(PROBE_BYTES, u64::MAX);
             }
         }
     }

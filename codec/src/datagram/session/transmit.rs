@@ -64,7 +64,10 @@ impl Session {
             return self.build_close(now_us, active, overhead, end, out);
         }
         let may_send = self.may_send(now_us, active);
-        let has_data = may_send && active.outgoing.has_sendable(&self.credit);
+        if active.probes_due > 0 && !active.has_load(&self.credit) {
+            active.probes_due = 0;
+        }
+        let has_data = may_send && active.has_load(&self.credit);
         let is_ack_due = active
             .received
             .ack_at_us()
@@ -176,6 +179,15 @@ impl Session {
             }
             last = Some(at);
         }
+        let may_echo = !load.is_full && (last.is_some() || active.probes_due > 0);
+        while let Some(room) = end.checked_sub(out.len()).filter(|_| may_echo) {
+            let at = out.len();
+            let Some(frame) = active.outgoing.put_echo(out, room, number) else {
+                break;
+            };
+            active.sent.push_frame(frame);
+            last = Some(at);
+        }
         if let Some(at) = last {
             load.is_eliciting = true;
             frame::strip_length(out, at);
@@ -215,7 +227,7 @@ impl Session {
         let told = put_ack(now_us, active, end, out);
         if matches!(self.end, Some(End::Closed(_))) {
             let room = full.saturating_sub(closing.reason.len() + 5);
-            active.outgoing.make_due(room);
+            active.outgoing.make_due(room, u64::MAX);
             while out.len() - start < room {
                 let left = room - (out.len() - start);
                 let number = self.next_packet;
