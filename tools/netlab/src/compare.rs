@@ -49,7 +49,13 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-const TRANSPORTS: [Transport; 3] = [Transport::Tcp, Transport::Kcp, Transport::Quic];
+const TRANSPORTS: [Transport; 5] = [
+    Transport::Tcp,
+    Transport::Kcp,
+    Transport::Quic,
+    Transport::Sluice,
+    Transport::Unordered,
+];
 
 /// One transport at one loss: all its runs taken together.
 #[derive(Debug)]

@@ -1,9 +1,10 @@
-//! The transports that are compared. Each carries a [`Session`]'s messages between two ends,
-//! reliably and in order, on one thread.
+//! The transports that are compared. Each carries a [`Session`]'s messages between two ends on one
+//! thread, reliably, and in order but for [`Transport::Unordered`].
 
 mod frames;
 mod kcp;
 mod quic;
+mod sluice;
 mod tcp;
 mod udp;
 
@@ -11,6 +12,7 @@ use crate::session::Session;
 use anyhow::Result;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+use sluice_codec::datagram::Channel;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -24,6 +26,11 @@ pub(crate) enum Transport {
     Kcp,
     /// QUIC by quinn, one stream, a length before each message.
     Quic,
+    /// Sluice's datagram session, sealed, on a reliable and ordered channel.
+    Sluice,
+    /// The same on a reliable channel that doesn't wait for what is missing: that of pushes, which
+    /// the client brings into order by their sequence numbers.
+    Unordered,
 }
 
 /// What a client must know of a server.
@@ -46,6 +53,8 @@ pub(crate) async fn serve(
         Transport::Tcp => tcp::serve(listen, invite, session).await,
         Transport::Kcp => kcp::serve(listen, invite, session).await,
         Transport::Quic => quic::serve(listen, invite, session).await,
+        Transport::Sluice => sluice::serve(Channel::CONTROL, listen, invite, session).await,
+        Transport::Unordered => sluice::serve(Channel::PUSHES, listen, invite, session).await,
     }
 }
 
@@ -59,6 +68,8 @@ pub(crate) async fn connect(
         Transport::Tcp => tcp::connect(to, session).await,
         Transport::Kcp => kcp::connect(to, session).await,
         Transport::Quic => quic::connect(to, session).await,
+        Transport::Sluice => sluice::connect(Channel::CONTROL, to, session).await,
+        Transport::Unordered => sluice::connect(Channel::PUSHES, to, session).await,
     }
 }
 
@@ -71,6 +82,8 @@ impl Transport {
             Transport::Tcp => "TCP",
             Transport::Kcp => "KCP, fast mode",
             Transport::Quic => "QUIC (quinn)",
+            Transport::Sluice => "Sluice",
+            Transport::Unordered => "Sluice, unordered",
         }
     }
 }
@@ -81,6 +94,8 @@ impl fmt::Display for Transport {
             Transport::Tcp => "tcp",
             Transport::Kcp => "kcp",
             Transport::Quic => "quic",
+            Transport::Sluice => "sluice",
+            Transport::Unordered => "unordered",
         })
     }
 }
