@@ -232,9 +232,14 @@ const HELP: &[(Kind, &str, &str)] = &[
         "Logins and refreshes that succeeded",
     ),
     (
+        Counter,
+        "sluice_store_alone_total",
+        "Commits left out of a transaction of several, by why, and run by themselves",
+    ),
+    (
         Histogram,
         "sluice_store_batch_entries",
-        "Entries of one transaction",
+        "Entries of one transaction, on MySQL inbox rows too, by step",
     ),
     (
         Histogram,

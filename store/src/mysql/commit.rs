@@ -1,30 +1,67 @@
 //! Storing a partition's batch over servers, of which no transaction spans two.
+//! What several partitions commit goes together ([`gather`](super::gather)).
 //!
 //! First the conversations' servers ([`LogStep`]; with as many shards as
 //! partitions that is one), then the users' ([`InboxStep`]), in order. What a
 //! crash leaves undone in between, the redelivery of the batch does: repeats
 //! drive the second step as well, and get the numbers that were given.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use sluice_protocol::{ConversationId, ConversationKind, UserId, UserSeq};
 
 use super::{
-    MysqlStore,
-    fence::HoldPartition,
+    MysqlConfig, MysqlStore,
+    gather::{Bounds, Gatherer},
     inbox_step::{InboxStep, Letter},
     log_step::LogStep,
-    servers::Place,
+    servers::{Place, Servers},
     users::FindUsers,
 };
 use crate::{Commit, Content, NewEntry, Outcome, StoreError, Stored};
 
+/// Where the steps of commits are handed in, server by server.
+#[derive(Debug)]
+pub(super) struct Steps {
+    log: Vec<Gatherer<LogStep>>,
+    inbox: Vec<Gatherer<InboxStep>>,
+}
+
+// === impl Steps ===
+
+impl Steps {
+    pub(super) fn start(servers: &Arc<Servers>, config: &MysqlConfig) -> Self {
+        let bounds = |rows_an_entry: usize| Bounds {
+            queue_max_requests: config.queue_max_requests,
+            batch_max_rows: config.batch_max_entries.saturating_mul(rows_an_entry),
+            // Half of the connections stay for what is not alone.
+            alone_max: (config.owner_connections_max / 4).max(1) as usize,
+        };
+        let of = |place| Gatherer::start(Arc::clone(servers), place, bounds(1));
+        let log = servers.all().map(of).collect();
+        let of = |place| Gatherer::start(Arc::clone(servers), place, bounds(2));
+        let inbox = servers.all().map(of).collect();
+        Self { log, inbox }
+    }
+
+    fn log(&self, place: Place) -> &Gatherer<LogStep> {
+        &self.log[place.number()]
+    }
+
+    fn inbox(&self, place: Place) -> &Gatherer<InboxStep> {
+        &self.inbox[place.number()]
+    }
+}
+
 /// See [`Store::commit`](crate::Store::commit).
 pub(super) async fn commit(
     store: &MysqlStore,
-    commit: &Commit,
+    commit: Arc<Commit>,
 ) -> Result<Vec<Outcome>, StoreError> {
-    let unknown = unknown_users(store, commit).await?;
+    let unknown = Arc::new(unknown_users(store, &commit).await?);
     let servers = &store.servers;
     let mut parts: BTreeMap<Place, Vec<usize>> = BTreeMap::new();
     for (at, entry) in commit.entries.iter().enumerate() {
@@ -32,22 +69,17 @@ pub(super) async fn commit(
         parts.entry(place).or_default().push(at);
     }
     if parts.is_empty() {
-        let hold = HoldPartition {
-            partition: commit.partition,
-            epoch: commit.epoch,
-            newest_message_id: 0,
-        };
-        servers.transact(servers.home(), &hold).await?;
+        // Whether the partition is still held is asked all the same.
+        parts.insert(servers.home(), Vec::new());
     }
     let mut outcomes: Vec<Option<Outcome>> = vec![None; commit.entries.len()];
     for (place, part) in parts {
         let step = LogStep {
-            partition: commit.partition,
-            epoch: commit.epoch,
-            entries: part.iter().map(|at| &commit.entries[*at]).collect(),
-            unknown: &unknown,
+            commit: Arc::clone(&commit),
+            places: part.clone(),
+            unknown: Arc::clone(&unknown),
         };
-        let answers = servers.transact(place, &step).await?;
+        let answers = store.shared.steps.log(place).run(step).await?;
         for (at, answer) in part.into_iter().zip(answers) {
             outcomes[at] = Some(answer);
         }
@@ -101,7 +133,8 @@ pub(super) async fn deliver_again(
 /// What goes to the users' servers.
 #[derive(Default)]
 struct FanOut {
-    steps: BTreeMap<Place, (InboxStep, Vec<usize>)>,
+    /// With the place in the batch, and the user, of each letter.
+    steps: BTreeMap<Place, (InboxStep, Vec<(usize, UserId)>)>,
 }
 
 // === impl FanOut ===
@@ -120,6 +153,7 @@ impl FanOut {
         };
         for user in [first, second] {
             let (step, places) = self.steps.entry(store.servers.of_user(&user)).or_default();
+            places.push((at, user.clone()));
             step.letters.push(Letter {
                 user,
                 message_id: stored.message_id.0,
@@ -127,7 +161,6 @@ impl FanOut {
                 seq: stored.seq.0,
                 repeated,
             });
-            places.push(at);
         }
     }
 
@@ -154,9 +187,9 @@ impl FanOut {
     async fn run(self, store: &MysqlStore) -> Result<Vec<(usize, UserId, UserSeq)>, StoreError> {
         let mut numbered = Vec::new();
         for (place, (step, places)) in self.steps {
-            let seqs = store.servers.transact(place, &step).await?;
-            let letters = step.letters.into_iter().zip(places).zip(seqs);
-            numbered.extend(letters.map(|((letter, at), seq)| (at, letter.user, UserSeq(seq))));
+            let seqs = store.shared.steps.inbox(place).run(step).await?;
+            let letters = places.into_iter().zip(seqs);
+            numbered.extend(letters.map(|((at, user), seq)| (at, user, UserSeq(seq))));
         }
         numbered.sort();
         Ok(numbered)

@@ -36,6 +36,11 @@ pub struct MysqlConfig {
     /// How often a transaction is tried when it met a deadlock, a lock held for
     /// too long or a lost connection.
     pub attempts_max: u32,
+    /// Commits of this process that may wait for a server or run on it; one more is
+    /// answered with [`StoreError::Overloaded`].
+    pub queue_max_requests: usize,
+    /// Entries after which a transaction takes no further commit.
+    pub batch_max_entries: usize,
     /// Users that commits remember as existing.
     pub known_users_max: usize,
 }
@@ -71,6 +76,8 @@ impl Default for MysqlConfig {
             replica_wait_ms: 20,
             replica_timeout_ms: 500,
             attempts_max: 8,
+            queue_max_requests: 4_096,
+            batch_max_entries: 1_024,
             known_users_max: 131_072,
         }
     }

@@ -27,6 +27,8 @@ pub(super) enum Failure {
     Engine(sqlx::Error),
     /// At the commit: nobody knows whether all or nothing was done.
     Unknown(sqlx::Error),
+    /// No answer in time; the connection is given up.
+    Late,
     /// For good.
     Store(StoreError),
 }
@@ -44,7 +46,26 @@ impl Failure {
                 ),
             },
             Failure::Unknown(_) => repeatable,
-            Failure::Store(_) => false,
+            Failure::Late | Failure::Store(_) => false,
+        }
+    }
+
+    /// Somebody held a lock for too long.
+    pub(super) fn is_lock_wait(&self) -> bool {
+        matches!(self, Failure::Engine(error) if number(error) == Some(LOCK_WAIT_TIMEOUT))
+    }
+
+    /// Whether nothing was done, and one part of what ran together may be to blame.
+    pub(super) fn may_be_of_one_part(&self) -> bool {
+        match self {
+            Failure::Engine(
+                sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed,
+            ) => false,
+            Failure::Engine(error) => {
+                number(error).is_none_or(|it| it != SERVER_SHUTDOWN && !DISK_FULL.contains(&it))
+            }
+            Failure::Unknown(_) | Failure::Late => false,
+            Failure::Store(_) => true,
         }
     }
 
@@ -61,6 +82,7 @@ impl Failure {
                 None => "connection",
             },
             Failure::Unknown(_) => "unknown_outcome",
+            Failure::Late => "late",
             Failure::Store(_) => "refused",
         }
     }
@@ -100,6 +122,9 @@ impl From<Failure> for StoreError {
             Failure::Engine(error) => StoreError::Unavailable(error.to_string()),
             Failure::Unknown(error) => {
                 StoreError::Unavailable(format!("the outcome of a commit is not known: {error}"))
+            }
+            Failure::Late => {
+                StoreError::Unavailable("the server did not answer in time".to_owned())
             }
             Failure::Store(error) => error,
         }

@@ -1,10 +1,13 @@
 //! Epochs and numbers that are issued once.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use sluice_protocol::{Incarnation, LayoutEpoch, Partition, PartitionEpoch, WorkerId};
-use sqlx::MySqlConnection;
+use sqlx::{MySqlConnection, Row};
 
 use super::{
     failure::Failure,
+    rows::{ROWS_MAX, Sql, padded},
     servers::{Servers, Work},
 };
 use crate::StoreError;
@@ -43,13 +46,6 @@ struct AdoptEpoch {
 }
 
 struct NewestMessageId;
-
-/// Holds the partition for a commit, and notes the newest message id.
-pub(super) struct HoldPartition {
-    pub(super) partition: Partition,
-    pub(super) epoch: PartitionEpoch,
-    pub(super) newest_message_id: u64,
-}
 
 /// See [`Store::take_partition`](crate::Store::take_partition).
 ///
@@ -209,32 +205,52 @@ impl Work for NewestMessageId {
     }
 }
 
-/// Within a commit's transaction: the row stays locked until its end, so nobody
-/// takes the partition in between.
-impl Work for HoldPartition {
-    type Answer = ();
-    const REPEATABLE: bool = true;
-
-    async fn run(&self, connection: &mut MySqlConnection, _: u32) -> Result<(), Failure> {
-        let held = sqlx::query(
-            "UPDATE partition_epoch SET newest_message_id = GREATEST(newest_message_id, ?)
-             WHERE number = ? AND epoch = ?",
-        )
-        .bind(self.newest_message_id)
-        .bind(self.partition.0)
-        .bind(self.epoch.0)
-        .execute(&mut *connection)
-        .await?;
-        // Rows found, not rows changed: the connection asks for it to be so.
-        if held.rows_affected() == 1 {
-            return Ok(());
+/// Holds partitions for commits, as of these epochs, and notes the newest message
+/// id: within their transaction, so that nobody takes one of them before its end.
+/// Returns the epochs in force of all of them if there is one that is overtaken.
+pub(super) async fn hold_partitions(
+    connection: &mut MySqlConnection,
+    held: &BTreeSet<(Partition, PartitionEpoch)>,
+    newest_message_id: u64,
+) -> Result<Option<BTreeMap<Partition, PartitionEpoch>>, Failure> {
+    let mut rows = 0;
+    let held: Vec<_> = held.iter().collect();
+    for held in held.chunks(ROWS_MAX) {
+        let mut sql = Sql::new(
+            "UPDATE partition_epoch FORCE INDEX (PRIMARY)
+             SET newest_message_id = GREATEST(newest_message_id, ",
+        );
+        sql.push_bind(newest_message_id).push(") WHERE");
+        for (at, (partition, epoch)) in padded(held).into_iter().enumerate() {
+            sql.push(if at == 0 {
+                " (number = "
+            } else {
+                " OR (number = "
+            });
+            sql.push_bind(partition.0);
+            sql.push(" AND epoch = ").push_bind(epoch.0).push(")");
         }
-        Err(Failure::Store(StoreError::Fenced {
-            partition: self.partition.0,
-            held: self.epoch.0,
-            newest: epoch_in_force(connection, self.partition).await?,
-        }))
+        // Rows found, not rows changed: the connection asks for it to be so.
+        rows += sql.build().execute(&mut *connection).await?.rows_affected();
     }
+    if rows == held.len() as u64 {
+        return Ok(None);
+    }
+    let mut in_force = BTreeMap::new();
+    for held in held.chunks(ROWS_MAX) {
+        let mut sql = Sql::new(
+            "SELECT number, epoch FROM partition_epoch FORCE INDEX (PRIMARY) WHERE number IN (",
+        );
+        let mut list = sql.separated(", ");
+        for (partition, _) in padded(held) {
+            list.push_bind(partition.0);
+        }
+        sql.push(") ORDER BY number FOR UPDATE");
+        for row in sql.build().fetch_all(&mut *connection).await? {
+            in_force.insert(Partition(row.try_get(0)?), PartitionEpoch(row.try_get(1)?));
+        }
+    }
+    Ok(Some(in_force))
 }
 
 async fn epoch_in_force(

@@ -9,7 +9,8 @@ use sqlx::{MySqlConnection, Row};
 use super::{
     failure::Failure,
     rows::{
-        ROWS_MAX, Second, Sql, client_msg_id, conversation_id, push_list, push_positions, user_id,
+        ROWS_MAX, Second, Sql, client_msg_id, conversation_id, padded, push_list, push_positions,
+        user_id,
     },
 };
 use crate::{Content, NewEntry};
@@ -89,11 +90,9 @@ pub(super) async fn find_sent(
         );
         sql.push_bind(times().min().unwrap_or(0));
         sql.push(" AND ").push_bind(times().max().unwrap_or(0));
-        sql.push(" AND client_msg_id IN (");
-        push_list(&mut sql, keys.iter().map(|(_, id)| &id.as_bytes()[..]));
-        sql.push(") AND conversation IN (");
-        let conversations: BTreeSet<_> = keys.iter().map(|(id, _)| id.as_str()).collect();
-        push_list(&mut sql, conversations.iter().map(|id| id.as_bytes()));
+        sql.push(" AND (");
+        let named = keys.iter().map(|(id, name)| (*id, Second::Sent(*name)));
+        push_positions(&mut sql, "conversation", "client_msg_id", named);
         sql.push(")");
         for row in sql.build().fetch_all(&mut *connection).await? {
             let key = (
@@ -140,7 +139,7 @@ pub(super) async fn find_own(
     let mut found = Vec::new();
     for wanted in wanted.chunks(ROWS_MAX) {
         let mut sql = Sql::new("");
-        for (at, (id, user, seq)) in wanted.iter().enumerate() {
+        for (at, (id, user, seq)) in padded(wanted).into_iter().enumerate() {
             sql.push(if at == 0 { "" } else { " UNION ALL " });
             sql.push("(SELECT conversation, sender, CAST(")
                 .push_bind(*seq);

@@ -1,12 +1,17 @@
-//! The first step of a commit: a conversation server's part of the batch, as
-//! one transaction. Log entries, what was sent, the log's end, membership.
+//! The first step of a commit: a conversation server's part of the batch, in one
+//! transaction with those of other partitions ([`gather`](super::gather)). Log
+//! entries, what was sent, the log's end, membership.
 //!
 //! All is read in a few statements, decided in memory, one entry after the
-//! other, and written in a few statements: the cost of a batch is in its rows,
-//! not in round trips. The rows of the conversations stay locked from the
-//! reading of `max_seq` to its writing, under the lock of the partition's epoch.
+//! other, and written in a few statements ([`log_writes`](super::log_writes)): the
+//! cost is in the rows, not in round trips. The rows of the conversations stay
+//! locked from the reading of `max_seq` to its writing, under the locks of the
+//! partitions' epochs. A partition that was overtaken is left out.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
 
 use sluice_protocol::{
     ClientMsgId, ConversationId, ConversationKind, MessageId, Partition, PartitionEpoch, Seq,
@@ -16,52 +21,60 @@ use sqlx::{MySqlConnection, Row};
 
 use super::{
     failure::Failure,
-    fence::HoldPartition,
+    fence::hold_partitions,
+    gather::{Answers, Part, Weight},
     log_rows::{Log, LogEnd, SentKey, find_own, load_logs, load_recalls, load_sent},
-    membership::Effect,
+    log_writes::{Added, Named, Own, write_logs, write_messages, write_own, write_sent},
+    membership::{Effect, pair_up},
     rows::{ENTRY_COLUMNS, ROWS_MAX, Second, Sql, push_positions, stored_entry},
-    servers::Work,
 };
 use crate::{
-    CommitRefusal, Content, NewEntry, Outcome, Stored,
+    Commit, CommitRefusal, Content, NewEntry, Outcome, StoreError, Stored,
     content_row::{ContentRow, is_message},
 };
 
-/// Bodies of one INSERT. Servers take 16 MiB by default.
-const BODIES_MAX_BYTES: usize = 4 * 1024 * 1024;
-
 /// What one server's part of a commit is.
-pub(super) struct LogStep<'c> {
-    pub(super) partition: Partition,
-    pub(super) epoch: PartitionEpoch,
-    pub(super) entries: Vec<&'c NewEntry>,
+pub(super) struct LogStep {
+    pub(super) commit: Arc<Commit>,
+    /// The places of this server's entries.
+    pub(super) places: Vec<usize>,
     /// Those named in the entries who don't exist.
-    pub(super) unknown: &'c HashSet<UserId>,
+    pub(super) unknown: Arc<HashSet<UserId>>,
 }
 
 /// The answers, without inbox places.
-impl Work for LogStep<'_> {
+impl Part for LogStep {
     type Answer = Vec<Outcome>;
     // The owner throws away what it believed, and finds out by reading.
     const REPEATABLE: bool = false;
+    const STEP: &'static str = "log";
 
-    async fn run(
-        &self,
+    fn weight(&self) -> Weight {
+        Weight {
+            rows: self.places.len().max(1),
+            bytes: self.entries().map(body_len).sum(),
+        }
+    }
+
+    /// None: conversations belong to one partition, whose commits go one by one.
+    fn shared_rows(&self) -> Vec<u64> {
+        Vec::new()
+    }
+
+    async fn run_all(
+        steps: &[&Self],
         connection: &mut MySqlConnection,
-        attempt: u32,
-    ) -> Result<Vec<Outcome>, Failure> {
-        let ids = self.entries.iter().map(|entry| entry.message_id.0);
-        let hold = HoldPartition {
-            partition: self.partition,
-            epoch: self.epoch,
-            newest_message_id: ids.max().unwrap_or(0),
-        };
-        hold.run(connection, attempt).await?;
+        _: u32,
+    ) -> Result<Answers<Self>, Failure> {
+        let overtaken = hold(connection, steps).await?;
+        let entries: Vec<&NewEntry> = (steps.iter().zip(&overtaken))
+            .filter(|(_, overtaken)| overtaken.is_none())
+            .flat_map(|(step, _)| step.entries())
+            .collect();
         let mut batch = Batch {
-            unknown: self.unknown,
-            logs: load_logs(connection, &self.entries).await?,
-            sent: load_sent(connection, &self.entries).await?,
-            recalls: load_recalls(connection, &self.entries).await?,
+            logs: load_logs(connection, &entries).await?,
+            sent: load_sent(connection, &entries).await?,
+            recalls: load_recalls(connection, &entries).await?,
             kept: HashMap::new(),
             named: Vec::new(),
             own: HashMap::new(),
@@ -69,14 +82,61 @@ impl Work for LogStep<'_> {
             added_own: Vec::new(),
             effects: Vec::new(),
         };
-        batch.load_kept(connection, &self.entries).await?;
-        batch.load_own(connection, &self.entries).await?;
-        let outcomes = (self.entries.iter())
-            .map(|entry| batch.store(entry).unwrap_or_else(Outcome::Refused))
+        batch.load_kept(connection, &entries).await?;
+        batch.load_own(connection, &entries).await?;
+        let answers = (steps.iter().zip(overtaken))
+            .map(|(step, overtaken)| match overtaken {
+                Some(fenced) => Err(fenced),
+                None => Ok(batch.store_all(step)),
+            })
             .collect();
         batch.write(connection).await?;
-        Ok(outcomes)
+        Ok(answers)
     }
+}
+
+// === impl LogStep ===
+
+impl LogStep {
+    fn entries(&self) -> impl Iterator<Item = &NewEntry> {
+        let entries = &self.commit.entries;
+        self.places.iter().filter_map(|at| entries.get(*at))
+    }
+
+    fn held(&self) -> (Partition, PartitionEpoch) {
+        (self.commit.partition, self.commit.epoch)
+    }
+}
+
+fn body_len(entry: &NewEntry) -> usize {
+    match &entry.content {
+        Content::Message { body, .. } => body.len(),
+        _ => 0,
+    }
+}
+
+/// Holds the steps' partitions; for each step, whether it comes too late.
+async fn hold(
+    connection: &mut MySqlConnection,
+    steps: &[&LogStep],
+) -> Result<Vec<Option<StoreError>>, Failure> {
+    let held: BTreeSet<_> = steps.iter().map(|step| step.held()).collect();
+    let ids = steps.iter().flat_map(|step| step.entries());
+    // Of all of them: what counts is the newest of the store.
+    let newest = ids.map(|entry| entry.message_id.0).max().unwrap_or(0);
+    let Some(in_force) = hold_partitions(connection, &held, newest).await? else {
+        return Ok(vec![None; steps.len()]);
+    };
+    let overtaken = steps.iter().map(|step| {
+        let (partition, epoch) = step.held();
+        let newest = in_force.get(&partition);
+        (newest != Some(&epoch)).then_some(StoreError::Fenced {
+            partition: partition.0,
+            held: epoch.0,
+            newest: newest.map_or(0, |newest| newest.0),
+        })
+    });
+    Ok(overtaken.collect())
 }
 
 /// An entry that is there, or will be with the batch.
@@ -87,35 +147,38 @@ struct Kept<'c> {
     recalled: bool,
 }
 
-/// An entry to be written.
-struct Added<'c> {
-    entry: &'c NewEntry,
-    content: ContentRow<'c>,
-    end: LogEnd,
-}
-
-/// A commit that runs.
+/// Commits that run.
 struct Batch<'c> {
-    unknown: &'c HashSet<UserId>,
     logs: BTreeMap<ConversationId, Log>,
     sent: HashMap<SentKey, u64>,
     /// The entry that recalled a message.
     recalls: HashMap<(ConversationId, u64), u64>,
     kept: HashMap<(ConversationId, u64), Kept<'c>>,
     /// The ids to be remembered, with the seqs that they name.
-    named: Vec<(&'c NewEntry, u64)>,
+    named: Vec<Named<'c>>,
     /// How many counting entries a sender has in a group.
     own: HashMap<(ConversationId, UserId), u64>,
     added: Vec<Added<'c>>,
-    added_own: Vec<(&'c NewEntry, u64, u64)>,
+    added_own: Vec<Own<'c>>,
     effects: Vec<(&'c NewEntry, u64, Effect<'c>)>,
 }
 
 // === impl Batch: deciding ===
 
 impl<'c> Batch<'c> {
-    fn store(&mut self, entry: &'c NewEntry) -> Result<Outcome, CommitRefusal> {
-        self.check_user(&entry.sender)?;
+    fn store_all(&mut self, step: &'c LogStep) -> Vec<Outcome> {
+        (step.entries())
+            .map(|entry| self.store(entry, &step.unknown))
+            .map(|outcome| outcome.unwrap_or_else(Outcome::Refused))
+            .collect()
+    }
+
+    fn store(
+        &mut self,
+        entry: &'c NewEntry,
+        unknown: &HashSet<UserId>,
+    ) -> Result<Outcome, CommitRefusal> {
+        check_user(&entry.sender, unknown)?;
         let content = ContentRow::of(&entry.content);
         let key = |id: ClientMsgId| (entry.conversation.clone(), entry.sender.clone(), id);
         if let Some(seq) = self.sent.get(&key(entry.client_msg_id)) {
@@ -126,7 +189,7 @@ impl<'c> Batch<'c> {
         {
             return Err(CommitRefusal::OutOfOrder);
         }
-        let effect = self.check(entry)?;
+        let effect = self.check(entry, unknown)?;
         // A recall of what is recalled already: its id is one more name of the
         // entry that did it, so that a retry is known whatever comes in between.
         let first = match &effect {
@@ -178,44 +241,49 @@ impl<'c> Batch<'c> {
     }
 
     /// Checks that the entry fits the conversation as it stands.
-    fn check(&self, entry: &'c NewEntry) -> Result<Effect<'c>, CommitRefusal> {
-        let unknown = Err(CommitRefusal::UnknownConversation);
+    fn check(
+        &self,
+        entry: &'c NewEntry,
+        unknown: &HashSet<UserId>,
+    ) -> Result<Effect<'c>, CommitRefusal> {
+        let check_user = |user: &UserId| check_user(user, unknown);
+        let nowhere = Err(CommitRefusal::UnknownConversation);
         let exists = self.end_of(entry).seq > 0;
         if let ConversationKind::Private(first, second) = entry.conversation.kind() {
             if entry.sender != first && entry.sender != second {
-                return unknown;
+                return nowhere;
             }
             return match (&entry.content, exists) {
                 (Content::Message { .. }, true) => Ok(Effect::None),
                 (Content::Message { .. }, false) => {
-                    self.check_user(&first)?;
-                    self.check_user(&second)?;
+                    check_user(&first)?;
+                    check_user(&second)?;
                     Ok(Effect::Pair([first, second]))
                 }
                 (Content::Recall { seq }, _) => self.check_recall(entry, *seq),
-                _ => unknown,
+                _ => nowhere,
             };
         }
         match (&entry.content, exists) {
             (Content::GroupCreated { name, members }, false) => {
-                members.iter().try_for_each(|user| self.check_user(user))?;
+                members.iter().try_for_each(check_user)?;
                 Ok(Effect::Found { name, members })
             }
-            (_, false) | (Content::GroupCreated { .. }, true) => unknown,
+            (_, false) | (Content::GroupCreated { .. }, true) => nowhere,
             (Content::Message { .. }, true) => Ok(Effect::None),
             (Content::Recall { seq }, true) => self.check_recall(entry, *seq),
             (Content::GroupRenamed { name }, true) => Ok(Effect::Rename(name)),
             (Content::Joined { users }, true) => {
-                users.iter().try_for_each(|user| self.check_user(user))?;
+                users.iter().try_for_each(check_user)?;
                 Ok(Effect::Join(users))
             }
             (Content::Left, true) => Ok(Effect::Leave(&entry.sender)),
             (Content::Removed { user }, true) => {
-                self.check_user(user)?;
+                check_user(user)?;
                 Ok(Effect::Leave(user))
             }
             (Content::RoleChanged { user, role }, true) => {
-                self.check_user(user)?;
+                check_user(user)?;
                 Ok(Effect::SetRole(user, *role))
             }
         }
@@ -226,13 +294,6 @@ impl<'c> Batch<'c> {
             Some(kept) if is_message(kept.content.kind) => Ok(Effect::Recall(seq)),
             _ => Err(CommitRefusal::UnknownMessage),
         }
-    }
-
-    fn check_user(&self, user: &UserId) -> Result<(), CommitRefusal> {
-        if self.unknown.contains(user) {
-            return Err(CommitRefusal::UnknownUser(user.clone()));
-        }
-        Ok(())
     }
 
     fn append(
@@ -292,7 +353,7 @@ impl<'c> Batch<'c> {
     }
 }
 
-// === impl Batch: reading ===
+// === impl Batch: reading and writing ===
 
 impl<'c> Batch<'c> {
     /// The entries that repeats and recalls speak of. Rare, so they may cost
@@ -359,117 +420,26 @@ impl<'c> Batch<'c> {
         }
         Ok(())
     }
-}
 
-// === impl Batch: writing ===
-
-impl Batch<'_> {
-    async fn write(&mut self, connection: &mut MySqlConnection) -> Result<(), Failure> {
-        self.write_logs(connection).await?;
-        // By key: rows that lie together are written together.
-        self.added.sort_by(|a, b| {
-            (&a.entry.conversation, a.end.seq).cmp(&(&b.entry.conversation, b.end.seq))
-        });
-        let mut rest = &self.added[..];
-        while !rest.is_empty() {
-            let mut bytes = 0;
-            let fit = rest.iter().take(ROWS_MAX).take_while(|added| {
-                bytes += added.content.body.len();
-                bytes <= BODIES_MAX_BYTES
-            });
-            let (now, later) = rest.split_at(fit.count().max(1));
-            write_messages(connection, now).await?;
-            rest = later;
-        }
-        self.write_sent(connection).await?;
-        for own in self.added_own.chunks(ROWS_MAX) {
-            let mut sql = Sql::new("INSERT INTO group_own_list (conversation, sender, seq, own) ");
-            sql.push_values(own, |mut row, (entry, seq, own)| {
-                row.push_bind(entry.conversation.as_str().as_bytes());
-                row.push_bind(entry.sender.as_str().as_bytes());
-                row.push_bind(*seq).push_bind(*own);
-            });
-            sql.build().execute(&mut *connection).await?;
-        }
+    async fn write(mut self, connection: &mut MySqlConnection) -> Result<(), Failure> {
+        write_logs(connection, &self.logs).await?;
+        write_messages(connection, &mut self.added).await?;
+        write_sent(connection, &mut self.named).await?;
+        write_own(connection, &self.added_own).await?;
+        let mut pairs = Vec::new();
         for (entry, seq, effect) in &self.effects {
-            effect.apply(connection, entry, *seq).await?;
-        }
-        Ok(())
-    }
-
-    /// Moves the ends. A conversation that another commit made in the meantime
-    /// fails the INSERT, and the batch is decided anew.
-    async fn write_logs(&self, connection: &mut MySqlConnection) -> Result<(), Failure> {
-        let columns = "INSERT INTO conversation
-             (conversation_id, name, max_seq, last_ms, counting, counting_first) ";
-        let moved = || self.logs.iter().filter(|(_, log)| log.end.seq > log.before);
-        let (new, known): (Vec<_>, Vec<_>) = moved().partition(|(_, log)| log.before == 0);
-        for (logs, known) in [(new, false), (known, true)] {
-            for logs in logs.chunks(ROWS_MAX) {
-                let mut sql = Sql::new(columns);
-                sql.push_values(logs, |mut row, (id, log)| {
-                    row.push_bind(id.as_str().as_bytes()).push("''");
-                    row.push_bind(log.end.seq).push_bind(log.end.last_ms);
-                    row.push_bind(log.end.counting);
-                    row.push_bind(log.end.counting_first);
-                });
-                if known {
-                    sql.push(
-                        " ON DUPLICATE KEY UPDATE max_seq = VALUES(max_seq),
-                          last_ms = VALUES(last_ms), counting = VALUES(counting),
-                          counting_first = VALUES(counting_first)",
-                    );
-                }
-                sql.build().execute(&mut *connection).await?;
+            match effect {
+                Effect::Pair(parties) => pairs.push((&entry.conversation, parties, *seq)),
+                effect => effect.apply(connection, entry, *seq).await?,
             }
         }
-        Ok(())
-    }
-
-    async fn write_sent(&self, connection: &mut MySqlConnection) -> Result<(), Failure> {
-        let mut named = self.named.clone();
-        named.sort_by_key(|(entry, _)| entry.client_msg_id);
-        for named in named.chunks(ROWS_MAX) {
-            let mut sql = Sql::new(
-                "INSERT INTO dedup (client_msg_id, conversation, sender, client_ms, seq) ",
-            );
-            sql.push_values(named, |mut row, (entry, seq)| {
-                row.push_bind(&entry.client_msg_id.as_bytes()[..]);
-                row.push_bind(entry.conversation.as_str().as_bytes());
-                row.push_bind(entry.sender.as_str().as_bytes());
-                row.push_bind(entry.client_msg_id.unix_ms());
-                row.push_bind(*seq);
-            });
-            sql.build().execute(&mut *connection).await?;
-        }
-        Ok(())
+        pair_up(connection, &pairs).await
     }
 }
 
-async fn write_messages(
-    connection: &mut MySqlConnection,
-    added: &[Added<'_>],
-) -> Result<(), Failure> {
-    let mut sql = Sql::new(
-        "INSERT INTO message (conversation, seq, send_ms, msg_id, sender, client_msg_id,
-           kind, content_type, recalled, counting, counting_first, body) ",
-    );
-    sql.push_values(added, |mut row, added| {
-        let Added {
-            entry,
-            content,
-            end,
-        } = added;
-        row.push_bind(entry.conversation.as_str().as_bytes());
-        row.push_bind(end.seq).push_bind(end.last_ms);
-        row.push_bind(entry.message_id.0);
-        row.push_bind(entry.sender.as_str().as_bytes());
-        row.push_bind(&entry.client_msg_id.as_bytes()[..]);
-        row.push_bind(content.kind).push_bind(content.content_type);
-        row.push("0");
-        row.push_bind(end.counting).push_bind(end.counting_first);
-        row.push_bind(&content.body[..]);
-    });
-    sql.build().execute(connection).await?;
-    Ok(())
+fn check_user(user: &UserId, unknown: &HashSet<UserId>) -> Result<(), CommitRefusal> {
+    match unknown.contains(user) {
+        true => Err(CommitRefusal::UnknownUser(user.clone())),
+        false => Ok(()),
+    }
 }

@@ -1,12 +1,12 @@
 //! What an entry does to its conversation beside lengthening the log: who is in
 //! it, as what, under which name, and which message is recalled.
 
-use sluice_protocol::{Seq, UserId, packet::MemberRole};
+use sluice_protocol::{ConversationId, Seq, UserId, packet::MemberRole};
 use sqlx::MySqlConnection;
 
 use super::{
     failure::Failure,
-    rows::{ROWS_MAX, Sql, push_list},
+    rows::{ROWS_MAX, Sql, inserts, push_list},
 };
 use crate::NewEntry;
 
@@ -43,18 +43,19 @@ impl Effect<'_> {
                 rename(connection, conversation, name).await?;
                 // The owner first: named again among the members, it stays the owner.
                 let owner = std::slice::from_ref(&entry.sender);
-                join(connection, conversation, owner, MemberRole::Owner, seq).await?;
-                join(connection, conversation, members, MemberRole::Member, seq).await?;
+                add(connection, conversation, owner, MemberRole::Owner, seq).await?;
+                add(connection, conversation, members, MemberRole::Member, seq).await?;
             }
             Effect::Pair(parties) => {
-                join(connection, conversation, parties, MemberRole::Member, seq).await?;
+                pair_up(connection, &[(&entry.conversation, parties, seq)]).await?;
             }
             Effect::Rename(name) => {
                 keep_name(connection, conversation, name, seq).await?;
                 rename(connection, conversation, name).await?;
             }
             Effect::Join(users) => {
-                join(connection, conversation, users, MemberRole::Member, seq).await?;
+                keep_windows(connection, conversation, users).await?;
+                add(connection, conversation, users, MemberRole::Member, seq).await?;
             }
             Effect::Leave(user) => {
                 sqlx::query(
@@ -133,27 +134,55 @@ async fn keep_name(
     Ok(())
 }
 
-/// Who is in already stays as they are; who left before begins anew, and keeps
-/// the window that they had.
-async fn join(
+/// Makes the parties of private conversations, which come into being, members.
+pub(super) async fn pair_up(
+    connection: &mut MySqlConnection,
+    pairs: &[(&ConversationId, &[UserId; 2], u64)],
+) -> Result<(), Failure> {
+    let mut rows: Vec<_> = (pairs.iter())
+        .flat_map(|(id, parties, seq)| parties.iter().map(move |user| (*id, user, *seq)))
+        .collect();
+    rows.sort_unstable();
+    for rows in inserts(&rows) {
+        let mut sql = Sql::new("INSERT INTO member (conversation, user, first_seq, role) ");
+        sql.push_values(rows, |mut row, (conversation, user, seq)| {
+            row.push_bind(conversation.as_str().as_bytes());
+            row.push_bind(user.as_str().as_bytes());
+            row.push_bind(*seq).push_bind(MemberRole::Member as i32);
+        });
+        sql.build().execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Who left before and joins again keeps the window that they had.
+async fn keep_windows(
+    connection: &mut MySqlConnection,
+    conversation: &[u8],
+    users: &[UserId],
+) -> Result<(), Failure> {
+    for users in users.chunks(ROWS_MAX) {
+        let mut sql = Sql::new(
+            "INSERT INTO past_membership (conversation, user, first_seq, last_seq)
+             SELECT conversation, user, first_seq, last_seq FROM member
+             WHERE last_seq IS NOT NULL AND conversation = ",
+        );
+        sql.push_bind(conversation).push(" AND user IN (");
+        push_list(&mut sql, users.iter().map(|user| user.as_str().as_bytes()));
+        sql.push(")").build().execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Who is in already stays as they are; who left before begins anew.
+async fn add(
     connection: &mut MySqlConnection,
     conversation: &[u8],
     users: &[UserId],
     role: MemberRole,
     seq: u64,
 ) -> Result<(), Failure> {
-    for users in users.chunks(ROWS_MAX) {
-        let mut closed = Sql::new(
-            "INSERT INTO past_membership (conversation, user, first_seq, last_seq)
-             SELECT conversation, user, first_seq, last_seq FROM member
-             WHERE last_seq IS NOT NULL AND conversation = ",
-        );
-        closed.push_bind(conversation).push(" AND user IN (");
-        push_list(
-            &mut closed,
-            users.iter().map(|user| user.as_str().as_bytes()),
-        );
-        closed.push(")").build().execute(&mut *connection).await?;
+    for users in inserts(users) {
         let mut sql = Sql::new("INSERT INTO member (conversation, user, first_seq, role) ");
         sql.push_values(users, |mut row, user| {
             row.push_bind(conversation);

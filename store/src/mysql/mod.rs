@@ -3,7 +3,8 @@
 //! Conversations and users are spread by a hash of their ids over logical
 //! shards, and those over servers by the configuration ([`servers`]). The road
 //! of a batch: [`commit`] → [`log_step`] with the conversations (and
-//! [`membership`]) → [`inbox_step`] with the users. Reads go to [`pulls`] and
+//! [`membership`]) → [`inbox_step`] with the users; each step in one transaction
+//! with those of other partitions ([`gather`]). Reads go to [`pulls`] and
 //! [`lists`], which put together what lies apart. The tables are in
 //! `migrations/mysql/`.
 //!
@@ -16,10 +17,12 @@ mod config;
 mod cursors;
 mod failure;
 mod fence;
+mod gather;
 mod inbox_step;
 mod lists;
 mod log_rows;
 mod log_step;
+mod log_writes;
 mod members;
 mod membership;
 mod months;
@@ -67,7 +70,7 @@ const RENEW_EVERY: Duration = Duration::from_secs(60);
 const TURNS: usize = 64;
 
 /// A [`Store`] on one or several servers, for any number of processes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct MysqlStore {
     /// By this handle's connections.
     servers: Arc<Servers>,
@@ -85,7 +88,9 @@ struct Shared {
     /// A partition's commits go one after the other, both steps of one before
     /// the next, in the order in which they are handed in: so inboxes keep the
     /// order of the log. Partitions share them by their number.
-    turns: Vec<tokio::sync::Mutex<()>>,
+    turns: Vec<Arc<tokio::sync::Mutex<()>>>,
+    /// By the connections reserved for owners.
+    steps: commit::Steps,
     known_users: Mutex<HashSet<UserId>>,
     known_users_max: usize,
     /// Names this process in the table of worker ids.
@@ -105,10 +110,11 @@ impl MysqlStore {
         // Owners read what they write next to: always the primaries.
         let servers = Servers::new(config, config.connections_max)?.with_replicas(config)?;
         let account_servers = Servers::new(config, config.account_connections_max)?;
-        let owner_servers = Servers::new(config, config.owner_connections_max)?;
+        let owner_servers = Arc::new(Servers::for_owners(config)?);
         schema::migrate(&servers, config.shards, &|| false).await?;
         let shared = Shared {
-            turns: (0..TURNS).map(|_| tokio::sync::Mutex::new(())).collect(),
+            turns: (0..TURNS).map(|_| Arc::default()).collect(),
+            steps: commit::Steps::start(&owner_servers, config),
             known_users: Mutex::new(HashSet::new()),
             known_users_max: config.known_users_max,
             // Keyed at random: no other process has it.
@@ -118,7 +124,7 @@ impl MysqlStore {
         Ok(Self {
             servers: Arc::new(servers),
             account_servers: Arc::new(account_servers),
-            owner_servers: Arc::new(owner_servers),
+            owner_servers,
             shared: Arc::new(shared),
         })
     }
@@ -225,9 +231,17 @@ impl Store for MysqlStore {
     }
 
     async fn commit(&self, commit: Commit) -> Result<Vec<Outcome>, StoreError> {
-        let turn = usize::from(commit.partition.0) % TURNS;
-        let _turn = self.shared.turns[turn].lock().await;
-        commit::commit(self, &commit).await
+        let turn = &self.shared.turns[usize::from(commit.partition.0) % TURNS];
+        let turn = Arc::clone(turn).lock_owned().await;
+        // What is begun goes through both steps, whether or not the caller stays:
+        // the partition's next commit follows it.
+        let store = self.clone();
+        let run = tokio::spawn(async move {
+            let _turn = turn;
+            commit::commit(&store, Arc::new(commit)).await
+        });
+        let ended = |_| StoreError::Unavailable("the commit was broken off".to_owned());
+        run.await.map_err(ended)?
     }
 
     async fn first_answers(

@@ -55,6 +55,40 @@ pub(super) fn stored_entry(row: &MySqlRow) -> Result<StoredEntry, super::failure
     })
 }
 
+/// Up to here INSERTs take any number of rows, above it multiples of it.
+const ROWS_STEP: usize = 16;
+
+/// Rows in stretches of few sizes, for one INSERT each: a statement is prepared
+/// once a text, and there shall be no more texts than a connection keeps. At most
+/// one statement more than there would be without.
+pub(super) fn inserts<T>(rows: &[T]) -> impl Iterator<Item = &[T]> {
+    let mut rest = rows;
+    std::iter::from_fn(move || {
+        let (now, later) = rest.split_at(insert_len(rest.len()));
+        rest = later;
+        (!now.is_empty()).then_some(now)
+    })
+}
+
+/// How many of so many rows the next INSERT takes.
+pub(super) fn insert_len(rows: usize) -> usize {
+    match rows {
+        ..ROWS_STEP => rows,
+        ROWS_MAX.. => ROWS_MAX,
+        _ => rows - rows % ROWS_STEP,
+    }
+}
+
+/// Items with the last one repeated up to a power of two, for a list or for rows
+/// that may be written twice: so there are few texts (see [`inserts`]).
+pub(super) fn padded<T: Clone>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut items: Vec<T> = items.into_iter().collect();
+    if let Some(last) = items.last().cloned() {
+        items.resize(items.len().next_power_of_two(), last);
+    }
+    items
+}
+
 /// `(conversation = … AND seq = …) OR …`: a form that the planners of all
 /// engines turn into look-ups, unlike rows in an IN list.
 pub(super) fn push_positions<'p>(
@@ -63,7 +97,7 @@ pub(super) fn push_positions<'p>(
     second: &str,
     positions: impl IntoIterator<Item = (&'p ConversationId, Second<'p>)>,
 ) {
-    for (at, (id, value)) in positions.into_iter().enumerate() {
+    for (at, (id, value)) in padded(positions).into_iter().enumerate() {
         sql.push(if at == 0 { " (" } else { " OR (" });
         sql.push(conversation).push(" = ");
         sql.push_bind(id.as_str().as_bytes());
@@ -71,6 +105,7 @@ pub(super) fn push_positions<'p>(
         match value {
             Second::Seq(seq) => sql.push_bind(seq),
             Second::User(user) => sql.push_bind(user.as_str().as_bytes()),
+            Second::Sent(id) => sql.push_bind(&id.as_bytes()[..]),
         };
         sql.push(")");
     }
@@ -81,12 +116,13 @@ pub(super) fn push_positions<'p>(
 pub(super) enum Second<'u> {
     Seq(u64),
     User(&'u UserId),
+    Sent(ClientMsgId),
 }
 
 /// `?, ?, …` for an IN list.
 pub(super) fn push_list<'l>(sql: &mut Sql, items: impl IntoIterator<Item = &'l [u8]>) {
     let mut list = sql.separated(", ");
-    for item in items {
+    for item in padded(items) {
         list.push_bind(item);
     }
 }
@@ -94,4 +130,24 @@ pub(super) fn push_list<'l>(sql: &mut Sql, items: impl IntoIterator<Item = &'l [
 /// A status or kind that this program does not know.
 pub(super) fn damaged(what: &str) -> StoreError {
     StoreError::Damaged(what.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_go_in_stretches_of_few_sizes() {
+        let rows = [(); 700];
+        let mut sizes = std::collections::BTreeSet::new();
+        for len in 0..rows.len() {
+            let stretches: Vec<usize> = inserts(&rows[..len]).map(<[()]>::len).collect();
+            assert_eq!(stretches.iter().sum::<usize>(), len);
+            assert!(stretches.len() <= len.div_ceil(ROWS_MAX) + 1);
+            sizes.extend(stretches);
+        }
+        assert!(sizes.len() <= 31, "{sizes:?}");
+        assert_eq!(padded([1, 2, 3]), [1, 2, 3, 3]);
+        assert_eq!(padded([0; 0]), [0; 0]);
+    }
 }

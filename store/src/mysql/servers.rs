@@ -24,12 +24,23 @@ const RETRY_PAUSE: Duration = Duration::from_millis(5);
 
 /// Between two statements of a transaction; below the leases of owners.
 const IDLE_TRANSACTION_MAX_S: u32 = 3;
+/// How long owners wait for a lock before they try again, or apart from others
+/// who would wait with them.
+const OWNERS_LOCK_WAIT_S: u32 = 1;
 /// The server's error number.
 const UNKNOWN_VARIABLE: u16 = 1193;
 
 /// A server's place in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Place(usize);
+
+// === impl Place ===
+
+impl Place {
+    pub(super) fn number(self) -> usize {
+        self.0
+    }
+}
 
 /// Something to be done on one server.
 pub(super) trait Work: Sync {
@@ -64,9 +75,26 @@ impl Servers {
     /// Sets the pools up; connects when they are used. Each call makes
     /// pools apart.
     pub(super) fn new(config: &MysqlConfig, connections_max: u32) -> Result<Self, StoreError> {
+        Self::waiting(config, connections_max, None)
+    }
+
+    /// Pools of connections that wait for locks but shortly.
+    pub(super) fn for_owners(config: &MysqlConfig) -> Result<Self, StoreError> {
+        Self::waiting(
+            config,
+            config.owner_connections_max,
+            Some(OWNERS_LOCK_WAIT_S),
+        )
+    }
+
+    fn waiting(
+        config: &MysqlConfig,
+        connections_max: u32,
+        lock_wait_s: Option<u32>,
+    ) -> Result<Self, StoreError> {
         let placement = config.placement()?;
         let pools = (config.servers.iter())
-            .map(|server| pool(config, connections_max, &server.url))
+            .map(|server| pool(config, connections_max, lock_wait_s, &server.url))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             pools,
@@ -81,7 +109,7 @@ impl Servers {
     pub(super) fn with_replicas(mut self, config: &MysqlConfig) -> Result<Self, StoreError> {
         for server in &config.servers {
             let pools = (server.replicas.iter())
-                .map(|url| pool(config, config.connections_max, url))
+                .map(|url| pool(config, config.connections_max, None, url))
                 .collect::<Result<Vec<_>, _>>()?;
             self.replicas.push(Replicas::new(config, pools));
         }
@@ -129,6 +157,21 @@ impl Servers {
         work: &W,
     ) -> Result<W::Answer, StoreError> {
         self.attempt(place, work, true).await
+    }
+
+    /// Runs work as one transaction, once.
+    pub(super) async fn try_once<W: Work>(
+        &self,
+        place: Place,
+        work: &W,
+        number: u32,
+    ) -> Result<W::Answer, Failure> {
+        self.in_time(place, work, true, number).await
+    }
+
+    /// How often work is tried.
+    pub(super) fn attempts_max(&self) -> u32 {
+        self.attempts_max
     }
 
     /// Runs work each of whose statements stands alone.
@@ -193,15 +236,9 @@ impl Servers {
     ) -> Result<W::Answer, StoreError> {
         let mut number = 1;
         loop {
-            let once = self.once(place, work, as_one, number);
-            let failure = match tokio::time::timeout(self.request_timeout, once).await {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(failure)) => failure,
-                Err(_) => {
-                    return Err(StoreError::Unavailable(
-                        "the server did not answer in time".to_owned(),
-                    ));
-                }
+            let failure = match self.in_time(place, work, as_one, number).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
             };
             if number >= self.attempts_max || !failure.may_be_tried_again(W::REPEATABLE) {
                 return Err(failure.into());
@@ -211,6 +248,18 @@ impl Servers {
             tokio::time::sleep(RETRY_PAUSE * number).await;
             number += 1;
         }
+    }
+
+    async fn in_time<W: Work>(
+        &self,
+        place: Place,
+        work: &W,
+        as_one: bool,
+        number: u32,
+    ) -> Result<W::Answer, Failure> {
+        let once = self.once(place, work, as_one, number);
+        let done = tokio::time::timeout(self.request_timeout, once).await;
+        done.unwrap_or(Err(Failure::Late))
     }
 
     async fn once<W: Work>(
@@ -252,7 +301,12 @@ async fn bound_idle_transactions(connection: &mut MySqlConnection) -> Result<(),
     }
 }
 
-fn pool(config: &MysqlConfig, connections_max: u32, url: &str) -> Result<MySqlPool, StoreError> {
+fn pool(
+    config: &MysqlConfig,
+    connections_max: u32,
+    lock_wait_s: Option<u32>,
+    url: &str,
+) -> Result<MySqlPool, StoreError> {
     let mut options = MySqlConnectOptions::from_str(url)
         .map_err(|error| StoreError::BadConfig(format!("mysql url: {error}")))?
         .statement_cache_capacity(STATEMENTS_KEPT);
@@ -265,7 +319,7 @@ fn pool(config: &MysqlConfig, connections_max: u32, url: &str) -> Result<MySqlPo
     let pool = MySqlPoolOptions::new()
         .max_connections(connections_max.max(1))
         .acquire_timeout(Duration::from_millis(config.acquire_timeout_ms))
-        .after_connect(|connection, _| {
+        .after_connect(move |connection, _| {
             Box::pin(async move {
                 // Rows are locked by name; gaps between them, which REPEATABLE
                 // READ locks too, would only make deadlocks.
@@ -273,6 +327,10 @@ fn pool(config: &MysqlConfig, connections_max: u32, url: &str) -> Result<MySqlPo
                     .execute(&mut *connection)
                     .await?;
                 bound_idle_transactions(connection).await?;
+                if let Some(seconds) = lock_wait_s {
+                    let bound = format!("SET SESSION innodb_lock_wait_timeout = {seconds}");
+                    connection.execute(AssertSqlSafe(bound)).await?;
+                }
                 connection.ping().await
             })
         })

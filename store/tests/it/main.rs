@@ -8,6 +8,7 @@ mod folder;
 mod full_disk;
 mod group;
 mod kit;
+mod merge;
 mod message;
 mod migrate;
 mod model;
