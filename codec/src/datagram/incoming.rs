@@ -48,8 +48,8 @@ struct Ahead {
 
 #[derive(Debug)]
 enum Kept {
-    /// From the channel's next message on; the front is the one that is missing.
-    Ordered(VecDeque<Option<Box<[u8]>>>),
+    /// Messages by their number, in order.
+    Ordered(VecDeque<(u32, Box<[u8]>)>),
     /// Messages that came, by their number modulo the window.
     Unordered(Box<[u64; WINDOW_WORDS]>),
 }
@@ -138,7 +138,7 @@ impl Incoming {
             return Err(Violation::OverWindow);
         }
         let id = next.wrapping_add(u32::from(ahead));
-        if self.is_kept(data.channel, id, ahead) {
+        if self.is_kept(data.channel, id, next) {
             return Ok(());
         }
         let at = self.partial(data.channel, id);
@@ -186,39 +186,48 @@ impl Incoming {
         inlet: &mut Inlet<'_, '_>,
     ) {
         if ahead > 0 {
-            let Kept::Ordered(kept) = self.ahead_of(channel) else {
-                return;
-            };
-            let ahead = usize::from(ahead);
-            if kept.len() <= ahead {
-                kept.resize_with(ahead + 1, || None);
-            }
-            kept[ahead] = Some(payload.into());
+            self.keep_ordered(channel, ahead, payload, inlet);
             return;
         }
         self.hand_on(channel, payload, inlet);
-        let next = &mut inlet.numbers.of(channel).receive;
-        *next = next.wrapping_add(1);
-        let Some(at) = self.ahead.iter().position(|it| it.channel == channel) else {
-            return;
-        };
-        let Kept::Ordered(kept) = &mut self.ahead[at].kept else {
-            return;
-        };
-        kept.pop_front();
-        let mut run = Vec::new();
-        while let Some(Some(payload)) = kept.front_mut().map(Option::take) {
-            run.push(payload);
-            kept.pop_front();
+        let next = inlet.numbers.of(channel).receive.wrapping_add(1);
+        inlet.numbers.of(channel).receive = next;
+        while let Some(payload) = self.pop_ordered(channel, inlet.numbers.of(channel).receive) {
+            let next = &mut inlet.numbers.of(channel).receive;
+            *next = next.wrapping_add(1);
+            self.hand_on(channel, &payload, inlet);
         }
+    }
+
+    fn keep_ordered(
+        &mut self,
+        channel: Channel,
+        ahead: u16,
+        payload: &[u8],
+        inlet: &mut Inlet<'_, '_>,
+    ) {
+        let next = inlet.numbers.of(channel).receive;
+        if let Kept::Ordered(kept) = self.ahead_of(channel) {
+            let ahead = u32::from(ahead);
+            let at = kept.partition_point(|(id, _)| id.wrapping_sub(next) < ahead);
+            kept.insert(at, (next.wrapping_add(ahead), payload.into()));
+        }
+    }
+
+    /// The message `id`, if it is the first that is kept.
+    fn pop_ordered(&mut self, channel: Channel, id: u32) -> Option<Box<[u8]>> {
+        let at = self.ahead.iter().position(|it| it.channel == channel)?;
+        let Kept::Ordered(kept) = &mut self.ahead[at].kept else {
+            return None;
+        };
+        if kept.front()?.0 != id {
+            return None;
+        }
+        let (_, payload) = kept.pop_front()?;
         if kept.is_empty() {
             self.ahead.swap_remove(at);
         }
-        let next = &mut inlet.numbers.of(channel).receive;
-        *next = next.wrapping_add(run.len() as u32);
-        for payload in run {
-            self.hand_on(channel, &payload, inlet);
-        }
+        Some(payload)
     }
 
     fn take_unordered(
@@ -298,16 +307,13 @@ impl Incoming {
         }
     }
 
-    fn is_kept(&self, channel: Channel, id: u32, ahead: u16) -> bool {
-        match self.ahead.iter().find(|it| it.channel == channel) {
-            Some(Ahead {
-                kept: Kept::Ordered(kept),
-                ..
-            }) => matches!(kept.get(usize::from(ahead)), Some(Some(_))),
-            Some(Ahead {
-                kept: Kept::Unordered(seen),
-                ..
-            }) => seen[word(id)] & bit(id) != 0,
+    fn is_kept(&self, channel: Channel, id: u32, next: u32) -> bool {
+        let ahead = self.ahead.iter().find(|it| it.channel == channel);
+        match ahead.map(|it| &it.kept) {
+            Some(Kept::Ordered(kept)) => kept
+                .binary_search_by_key(&id.wrapping_sub(next), |(id, _)| id.wrapping_sub(next))
+                .is_ok(),
+            Some(Kept::Unordered(seen)) => seen[word(id)] & bit(id) != 0,
             None => false,
         }
     }
@@ -407,8 +413,8 @@ impl Ahead {
     fn heap_bytes(&self) -> usize {
         match &self.kept {
             Kept::Ordered(kept) => {
-                let payloads = kept.iter().flatten().map(|payload| payload.len());
-                payloads.sum::<usize>() + kept.capacity() * size_of::<Option<Box<[u8]>>>()
+                let payloads = kept.iter().map(|(_, payload)| payload.len());
+                payloads.sum::<usize>() + kept.capacity() * size_of::<(u32, Box<[u8]>)>()
             }
             Kept::Unordered(seen) => size_of_val(&**seen),
         }

@@ -3,6 +3,7 @@
 mod connections;
 mod faults;
 mod figures;
+mod hostile;
 mod idle;
 mod network;
 mod pair;

@@ -122,7 +122,10 @@ impl Session {
                     }
                 }
                 Frame::Close { code, .. } => close = Some(code),
-                Frame::Token(token) => active.token_in = Some(token.into()),
+                Frame::Token(token) if self.side == Side::Client => {
+                    active.token_in = Some(token.into());
+                }
+                Frame::Token(_) => {}
                 Frame::Data(data) => {
                     active.had_messages = true;
                     let mut inlet = Inlet {
