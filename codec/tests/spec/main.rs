@@ -2,6 +2,7 @@
 //! datagrams and what it says of broken frames.
 
 mod datagram;
+mod frames;
 
 use std::{collections::BTreeMap, fs};
 
