@@ -183,7 +183,6 @@ async fn connections(
 impl ConnectionRow {
     pub(crate) fn of(connection: &Connection, bench: &Workbench) -> Self {
         use crate::channel::Phase;
-        use sluice_codec::Framing;
         let channel = &connection.channel;
         let identity = channel.identity.as_ref();
         let memory = Ledger::of(connection);
@@ -193,10 +192,7 @@ impl ConnectionRow {
             user: identity.map(|identity| identity.user.to_string()),
             device: identity.map(|identity| identity.device.to_string()),
             peer: channel.peer,
-            transport: match channel.framing {
-                Framing::Tcp => "tcp",
-                Framing::WebSocket => "ws",
-            },
+            transport: connection.transport.name(channel.framing),
             phase: match channel.phase {
                 Phase::AwaitLogin => "await_login",
                 Phase::Opening => "opening",

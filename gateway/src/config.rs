@@ -16,6 +16,8 @@ pub struct Config {
     pub tcp_address: Option<SocketAddr>,
     /// Where WebSocket clients connect; `None` for no WebSocket.
     pub ws_address: Option<SocketAddr>,
+    /// Where UDP clients connect; `None` for no UDP. Port 0 picks a free one.
+    pub udp_address: Option<SocketAddr>,
     /// Health, metrics and the list of connections; `None` for no admin HTTP.
     pub admin_address: Option<SocketAddr>,
     /// Bearer token for `/metrics` and `/admin`; empty: none is asked for.
@@ -311,6 +313,7 @@ impl Default for Config {
         Self {
             tcp_address: Some(everywhere(8900)),
             ws_address: Some(everywhere(8902)),
+            udp_address: Some(everywhere(8901)),
             admin_address: Some(loopback(8081)),
             admin_token: AdminToken::default(),
             event_loops: 0,

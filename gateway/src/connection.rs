@@ -1,10 +1,17 @@
-//! A connection: socket, decoder and channel. Reading and writing, one turn at
+//! A connection: transport and channel. Reading and writing, one turn at
 //! a time.
 
-use std::io::{self, Read};
+use std::{
+    io::{self, Read},
+    net::SocketAddr,
+};
 
 use mio::net::TcpStream;
-use sluice_codec::{Decoder, Frame, Framing, Input, decode_packet, websocket};
+use sluice_codec::{
+    Frame, FrameError, Framing, Input,
+    datagram::{End, SessionHeader},
+    decode_packet, websocket,
+};
 use sluice_protocol::{limits::FRAME_MAX_BYTES_BEFORE_LOGIN, packet::CloseReason};
 
 use crate::{
@@ -13,29 +20,84 @@ use crate::{
     farewell::Farewell,
     handlers::Admission,
     pipeline::{Flow, Pipeline},
+    transport::Transport,
     workbench::Workbench,
 };
 
 /// What a loop keeps in a slot of its slab.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub(crate) socket: TcpStream,
-    pub(crate) decoder: Decoder,
+    pub(crate) transport: Transport,
     pub(crate) channel: Channel,
 }
 
 // === impl Connection ===
 
 impl Connection {
-    pub(crate) fn new(socket: TcpStream, channel: Channel) -> Self {
-        let decoder = match channel.framing {
-            Framing::Tcp => Decoder::tcp(FRAME_MAX_BYTES_BEFORE_LOGIN),
-            Framing::WebSocket => Decoder::websocket(FRAME_MAX_BYTES_BEFORE_LOGIN),
+    pub(crate) fn new(transport: Transport, channel: Channel) -> Self {
+        Self { transport, channel }
+    }
+
+    /// The timer has fired.
+    pub(crate) fn on_timer(&mut self, bench: &mut Workbench) {
+        self.channel.on_timer(bench);
+        if let Transport::Datagram(link) = &mut self.transport
+            && !self.channel.flags.gone
+        {
+            if link.timeout_ms().is_some_and(|at| at <= bench.now.mono_ms) {
+                link.on_timeout(bench.now.mono_us);
+                self.channel.mark_dirty(bench);
+            }
+            self.heed_link(bench);
+        }
+    }
+
+    /// Takes a datagram whose connection id is this one's.
+    pub(crate) fn take_datagram(
+        &mut self,
+        bench: &mut Workbench,
+        pipeline: &Pipeline,
+        from: SocketAddr,
+        header: &SessionHeader,
+        datagram: &mut [u8],
+    ) {
+        let Self { transport, channel } = self;
+        let Transport::Datagram(link) = transport else {
+            return;
         };
-        Self {
-            socket,
-            decoder,
-            channel,
+        let (now, bytes) = (bench.now, datagram.len() as u64);
+        let packet_max_bytes = link.packet_max_bytes();
+        let opened = link.receive(now.mono_us, from, header, datagram, |packet| {
+            take_packet(channel, bench, pipeline, packet, packet_max_bytes)
+        });
+        if opened {
+            channel.read_bytes += bytes;
+            channel.last_inbound_ms = now.mono_ms;
+        } else {
+            bench.metrics.datagrams_useless.increment(1);
+        }
+        channel.mark_dirty(bench);
+    }
+
+    /// Ends with the session, and sees to it in time.
+    fn heed_link(&mut self, bench: &mut Workbench) {
+        let Self { transport, channel } = self;
+        let Transport::Datagram(link) = transport else {
+            return;
+        };
+        if let Some(end) = link.end() {
+            let why = match end {
+                End::Closed(_) => "closed",
+                End::ClosedByPeer(_) => "peer_closed",
+                End::Violated(violation) => violation.label(),
+                End::Silent => "silent",
+                End::Forgotten => "forgotten",
+                End::Forged => "forged",
+                End::Exhausted => "exhausted",
+            };
+            channel.abandon(bench, why);
+        } else if let Some(at_ms) = link.timeout_ms() {
+            channel.arm(bench, at_ms.max(bench.now.mono_ms + 1));
         }
     }
 
@@ -48,13 +110,24 @@ impl Connection {
         scratch: &mut [u8],
     ) {
         let channel = &mut self.channel;
+        let socket = match &mut self.transport {
+            Transport::Stream { socket, .. } => socket,
+            Transport::Datagram(link) => {
+                // What it held back while the output was full.
+                let packet_max_bytes = link.packet_max_bytes();
+                link.drain(|packet| {
+                    take_packet(channel, bench, pipeline, packet, packet_max_bytes)
+                });
+                return channel.mark_dirty(bench);
+            }
+        };
         // A paused channel is read again once its output has shrunk; a closing
         // one is read on, into the void, so that the peer gets our last words
         // and not a reset.
         if !channel.flags.readable || channel.flags.gone || is_held_back(channel) {
             return;
         }
-        let read = match self.socket.read(scratch) {
+        let read = match socket.read(scratch) {
             Ok(0) => return channel.abandon(bench, "peer_closed"),
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -80,9 +153,10 @@ impl Connection {
 
     /// Decodes and handles all frames in these bytes.
     fn take_in(&mut self, bench: &mut Workbench, pipeline: &Pipeline, bytes: &mut [u8]) {
-        let Self {
-            decoder, channel, ..
-        } = self;
+        let Self { transport, channel } = self;
+        let Transport::Stream { decoder, .. } = transport else {
+            return;
+        };
         if channel.is_closing() {
             return;
         }
@@ -110,11 +184,15 @@ impl Connection {
     /// Writes what the socket takes.
     pub(crate) fn write_turn(&mut self, bench: &mut Workbench) {
         let channel = &mut self.channel;
+        let socket = match &mut self.transport {
+            Transport::Stream { socket, .. } => socket,
+            Transport::Datagram(_) => return self.write_datagrams(bench),
+        };
         if channel.flags.gone || channel.flags.write_blocked {
             return;
         }
         if let Some(output) = &mut channel.output {
-            let written = match output.write_to(&mut self.socket, &mut bench.pool) {
+            let written = match output.write_to(socket, &mut bench.pool) {
                 Ok(written) => written,
                 Err(_) => return channel.abandon(bench, "socket_error"),
             };
@@ -131,11 +209,60 @@ impl Connection {
         if channel.is_closing() && channel.output.is_none() && !channel.flags.shut {
             channel.flags.shut = true;
             // The peer may be gone already; the timer takes care of the rest.
-            let _ = self.socket.shutdown(std::net::Shutdown::Write);
+            let _ = socket.shutdown(std::net::Shutdown::Write);
             channel.flags.readable = true;
             channel.mark_ready(bench);
         }
     }
+
+    fn write_datagrams(&mut self, bench: &mut Workbench) {
+        let Self { transport, channel } = self;
+        let Transport::Datagram(link) = transport else {
+            return;
+        };
+        if channel.flags.gone {
+            // A last word to a peer that broke the rules, or none.
+            link.write(channel, bench);
+            return;
+        }
+        if link.write(channel, bench) {
+            channel.after_write(bench, true);
+        }
+        if channel.is_closing() && channel.output.is_none() && link.is_written() {
+            link.close(bench.now.mono_us, CloseReason::Unspecified as u16);
+            link.write(channel, bench);
+            return channel.abandon(bench, "closed");
+        }
+        self.heed_link(bench);
+    }
+}
+
+/// Works on a packet that came whole. False: not now, the channel's own output
+/// stands too high.
+fn take_packet(
+    channel: &mut Channel,
+    bench: &mut Workbench,
+    pipeline: &Pipeline,
+    packet: &[u8],
+    packet_max_bytes: usize,
+) -> bool {
+    if is_held_back(channel) {
+        return false;
+    }
+    if channel.is_closing() {
+        return true;
+    }
+    if packet.len() > packet_max_bytes {
+        let error = FrameError::TooLarge {
+            bytes: packet.len() as u64,
+            // Frames are capped far below 4 GiB.
+            max_bytes: packet_max_bytes as u32,
+        };
+        channel.close(bench, Farewell::broken_frame(error));
+    } else {
+        handle_packet(channel, bench, pipeline, packet);
+    }
+    true
 }
 
 fn is_held_back(channel: &Channel) -> bool {

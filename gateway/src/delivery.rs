@@ -42,7 +42,7 @@ impl Connection {
             (CommandBody::SessionOpened(opened), Phase::Opening) => {
                 if channel.session_opened(bench, *opened) {
                     let limits = &bench.shared.config.limits;
-                    self.decoder.set_frame_max_bytes(limits.frame_max_bytes);
+                    self.transport.set_frame_max_bytes(limits.frame_max_bytes);
                 }
             }
             (CommandBody::SessionRefused(refused), Phase::Opening) => {

@@ -5,6 +5,8 @@
 //! share of a turn goes to the end of the ready list. Everything that a turn
 //! appends to a channel's output is written at its end, in one `writev`.
 
+mod datagrams;
+
 use std::{io, sync::Arc, time::Duration};
 
 use mio::{Events, Interest, Poll, Token};
@@ -18,6 +20,7 @@ use crate::{
     admin::{ConnectionRow, rank},
     channel::Channel,
     connection::{Connection, turn_away},
+    datagram::{DatagramPort, ReceiveBuffers, Strayed},
     farewell::{Farewell, go_away},
     listener::Listener,
     mailbox::{Command, CommandBody, LoopLoad, Mail, Mailbox, RowOrder, Rows},
@@ -26,6 +29,7 @@ use crate::{
     pipeline::Pipeline,
     shared::Shared,
     slab::{ChannelKey, Slab},
+    transport::Transport,
     workbench::{Orphans, Random, Workbench},
 };
 
@@ -33,6 +37,11 @@ use crate::{
 pub(crate) struct EventLoop {
     poll: Poll,
     listeners: Vec<Listener>,
+    datagrams: Option<DatagramPort>,
+    /// Datagrams for the sessions of other loops, by loop.
+    strayed: Vec<Vec<Strayed>>,
+    /// Of all loops, this one's among them.
+    loops: Vec<Mailbox>,
     /// The kernel may hold more connections than were accepted in a turn.
     accept_more: bool,
     /// No accepting before this, after the process ran out of descriptors.
@@ -42,6 +51,7 @@ pub(crate) struct EventLoop {
     pipeline: Pipeline,
     mailbox: Mailbox,
     scratch: Box<[u8]>,
+    receive_buffers: Option<ReceiveBuffers>,
     expired: Vec<u64>,
     stopping: bool,
 }
@@ -60,6 +70,9 @@ const IDLE_WAIT_MS: u64 = 1_000;
 const NO_SLOT: u64 = u32::MAX as u64;
 const WAKER: Token = Token(NO_SLOT as usize);
 
+/// Behind those of all listeners.
+const DATAGRAMS: Token = Token(NO_SLOT as usize | 0xffff_ffff << 32);
+
 fn listener_token(index: usize) -> Token {
     Token(((index + 1) << 32) | NO_SLOT as usize)
 }
@@ -72,6 +85,7 @@ impl EventLoop {
         event_loop: u16,
         shared: Arc<Shared>,
         listeners: Vec<Listener>,
+        datagrams: Option<DatagramPort>,
         seed: u64,
     ) -> io::Result<(Self, Mailbox)> {
         let poll = Poll::new()?;
@@ -87,6 +101,10 @@ impl EventLoop {
             dirty: Vec::new(),
             ready: Vec::new(),
             pool: OutputPool::default(),
+            outgoing: datagrams
+                .as_ref()
+                .map(DatagramPort::outgoing)
+                .unwrap_or_default(),
             tally: AckTally::default(),
             orphans: Orphans::default(),
             metrics: LoopMetrics::new(),
@@ -96,6 +114,10 @@ impl EventLoop {
         let this = Self {
             poll,
             listeners,
+            receive_buffers: datagrams.as_ref().map(|_| ReceiveBuffers::new()),
+            datagrams,
+            strayed: Vec::new(),
+            loops: Vec::new(),
             accept_more: false,
             accept_paused_until_ms: 0,
             connections: Slab::new(connections_max),
@@ -109,6 +131,12 @@ impl EventLoop {
         Ok((this, mailbox))
     }
 
+    /// Tells it the others, which share its UDP port.
+    pub(crate) fn join(&mut self, loops: &[Mailbox]) {
+        self.loops = loops.to_vec();
+        self.strayed = loops.iter().map(|_| Vec::new()).collect();
+    }
+
     /// Turns until it was told to stop and has nothing left to write.
     pub(crate) fn run(mut self) -> io::Result<()> {
         for (index, listener) in self.listeners.iter_mut().enumerate() {
@@ -116,6 +144,9 @@ impl EventLoop {
             self.poll
                 .registry()
                 .register(&mut listener.socket, token, Interest::READABLE)?;
+        }
+        if let Some(port) = &mut self.datagrams {
+            port.register(self.poll.registry(), DATAGRAMS)?;
         }
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         while !(self.stopping && self.connections.len() == 0) {
@@ -142,9 +173,11 @@ impl EventLoop {
             }
         }
         self.read_mail();
+        self.receive_datagrams();
         self.fire_timers();
         self.serve_ready();
         self.write_dirty();
+        self.bench.outgoing.flush(&self.bench.metrics);
         if self.tally_due() {
             self.flush_tally();
         }
@@ -154,7 +187,8 @@ impl EventLoop {
     /// How long to wait for events at most.
     fn wait(&self) -> Duration {
         let bench = &self.bench;
-        if !bench.ready.is_empty() || !bench.dirty.is_empty() || !self.mailbox.is_empty() {
+        let has_work = !bench.ready.is_empty() || !bench.dirty.is_empty();
+        if has_work || !self.mailbox.is_empty() || self.has_datagrams() {
             return Duration::ZERO;
         }
         let now_ms = self.bench.shared.clock.now().mono_ms;
@@ -171,8 +205,12 @@ impl EventLoop {
     fn note(&mut self, event: &mio::event::Event) {
         let bits = event.token().0 as u64;
         if bits & NO_SLOT == NO_SLOT {
-            // A listener; the waker's mail is read in any case.
-            self.accept_more |= event.token() != WAKER;
+            match (event.token(), &mut self.datagrams) {
+                (DATAGRAMS, Some(port)) => port.readable = true,
+                // Its mail is read in any case.
+                (WAKER, _) => {}
+                _ => self.accept_more = true,
+            }
             return;
         }
         let Some(connection) = self.connections.get_mut(ChannelKey::from_bits(bits)) else {
@@ -241,7 +279,7 @@ impl EventLoop {
         let _ = socket.set_nodelay(true);
         let key = self.connections.insert_with(|key| {
             let channel = Channel::new(key, peer, framing, now_ms);
-            Connection::new(socket, channel)
+            Connection::new(Transport::stream(socket, framing), channel)
         });
         self.bench.metrics.accepted.increment(1);
         self.bench.metrics.connections.increment(1);
@@ -253,7 +291,10 @@ impl EventLoop {
         let token = Token(key.to_bits() as usize);
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registry = self.poll.registry();
-        if let Err(error) = registry.register(&mut connection.socket, token, interest) {
+        let Transport::Stream { socket, .. } = &mut connection.transport else {
+            return;
+        };
+        if let Err(error) = registry.register(socket, token, interest) {
             tracing::warn!(%error, "a socket could not be watched");
             return self.remove(key);
         }
@@ -317,6 +358,7 @@ impl EventLoop {
             } => {
                 let _ = answer.send(self.rows(order, rows_max));
             }
+            Mail::Strayed(strayed) => self.take_strayed(strayed),
             Mail::Load(answer) => {
                 let _ = answer.send(self.load());
             }
@@ -403,7 +445,7 @@ impl EventLoop {
             .advance(self.bench.now.mono_ms, &mut expired);
         for bits in expired.drain(..) {
             if let Some(connection) = self.connections.get_mut(ChannelKey::from_bits(bits)) {
-                connection.channel.on_timer(&mut self.bench);
+                connection.on_timer(&mut self.bench);
             }
         }
         self.expired = expired;
@@ -449,8 +491,17 @@ impl EventLoop {
         let Some(mut connection) = self.connections.remove(key) else {
             return;
         };
-        // It goes with the socket anyway; a failure changes nothing.
-        let _ = self.poll.registry().deregister(&mut connection.socket);
+        match &mut connection.transport {
+            // It goes with the socket anyway; a failure changes nothing.
+            Transport::Stream { socket, .. } => {
+                let _ = self.poll.registry().deregister(socket);
+            }
+            Transport::Datagram(link) => {
+                if let Some(port) = &mut self.datagrams {
+                    port.forget(link.id());
+                }
+            }
+        }
         let channel = connection.channel;
         if let Some(timer) = channel.timer {
             self.bench.wheel.cancel(timer);

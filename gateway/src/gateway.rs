@@ -11,7 +11,7 @@ use std::{
 };
 
 use sluice_bus::{Bus, BusError, Directory};
-use sluice_codec::Framing;
+use sluice_codec::{Framing, datagram::ServerKeys};
 use sluice_protocol::Incarnation;
 use tokio::{net::TcpListener, sync::Notify, task::JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -21,6 +21,7 @@ use crate::{
     bus_health::BusHealth,
     clock::Clock,
     config::{Config, ConfigError},
+    datagram::{DatagramPort, DatagramSocket},
     downlink::Downlink,
     event_loop::EventLoop,
     lane::{LaneTasks, Lanes},
@@ -40,6 +41,8 @@ pub struct GatewayParts {
     pub config: Config,
     /// Public keys of login tokens.
     pub keys: TokenVerifier,
+    /// For datagram sessions; without them there is no UDP.
+    pub datagram_keys: Option<ServerKeys>,
     /// Where services are.
     pub bus: Arc<dyn Bus>,
     /// Who is connected where.
@@ -76,6 +79,8 @@ pub struct BoundAddresses {
     pub tcp: Option<SocketAddr>,
     /// WebSocket clients.
     pub ws: Option<SocketAddr>,
+    /// UDP clients.
+    pub udp: Option<SocketAddr>,
     /// Admin HTTP.
     pub admin: Option<SocketAddr>,
 }
@@ -113,24 +118,7 @@ impl Gateway {
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running then.
-    pub async fn start(
-        config: Config,
-        keys: TokenVerifier,
-        bus: Arc<dyn Bus>,
-        directory: Arc<dyn Directory>,
-        incarnation: Incarnation,
-        partitions: u16,
-        shutdown: CancellationToken,
-    ) -> Result<Self, StartError> {
-        let parts = GatewayParts {
-            config,
-            keys,
-            bus,
-            directory,
-            incarnation,
-            partitions,
-            shutdown,
-        };
+    pub async fn start(parts: GatewayParts) -> Result<Self, StartError> {
         Self::start_with(parts, Vec::new()).await
     }
 
@@ -148,7 +136,7 @@ impl Gateway {
         let stop_on_drop = stop.clone().drop_guard();
         let config = &parts.config;
         config.check()?;
-        let (addresses, listeners, admin_listener) = listen(config).await?;
+        let (addresses, ports, admin_listener) = listen(config, parts.datagram_keys).await?;
         let clock = Clock::start();
         let health = Arc::new(BusHealth::new(clock, config.timeouts.bus_ms));
         let mut tasks = JoinSet::new();
@@ -174,7 +162,7 @@ impl Gateway {
             unbinder,
             pipeline: Pipeline::standard(handlers),
         }));
-        let (event_loops, loops) = build_loops(&shared, listeners).map_err(StartError::Loop)?;
+        let (event_loops, loops) = build_loops(&shared, ports).map_err(StartError::Loop)?;
         let registration = Registration {
             directory: Arc::clone(&parts.directory),
             incarnation: parts.incarnation,
@@ -274,15 +262,20 @@ impl Tasks {
     }
 }
 
-/// Listeners by loop.
-type LoopListeners = Vec<Vec<Listener>>;
+/// What one loop listens on.
+#[derive(Default)]
+struct LoopPorts {
+    listeners: Vec<Listener>,
+    datagrams: Option<DatagramPort>,
+}
 
 async fn listen(
     config: &Config,
-) -> Result<(BoundAddresses, LoopListeners, Option<TcpListener>), StartError> {
+    datagram_keys: Option<ServerKeys>,
+) -> Result<(BoundAddresses, Vec<LoopPorts>, Option<TcpListener>), StartError> {
     let count = loop_count(config);
     let mut bound = BoundAddresses::default();
-    let mut by_loop: LoopListeners = (0..count).map(|_| Vec::new()).collect();
+    let mut by_loop: Vec<LoopPorts> = (0..count).map(|_| LoopPorts::default()).collect();
     let transports = [
         (config.tcp_address, Framing::Tcp, &mut bound.tcp),
         (config.ws_address, Framing::WebSocket, &mut bound.ws),
@@ -293,7 +286,15 @@ async fn listen(
             .map_err(|source| StartError::Listen { address, source })?;
         *resolved = Some(at);
         for (own, listener) in by_loop.iter_mut().zip(listeners) {
-            own.push(listener);
+            own.listeners.push(listener);
+        }
+    }
+    if let (Some(address), Some(keys)) = (config.udp_address, datagram_keys) {
+        let (at, sockets) = DatagramSocket::bind_all(address, count)
+            .map_err(|source| StartError::Listen { address, source })?;
+        bound.udp = Some(at);
+        for ((own, socket), index) in by_loop.iter_mut().zip(sockets).zip(0..=u8::MAX) {
+            own.datagrams = Some(DatagramPort::new(socket, keys.clone(), index));
         }
     }
     let Some(address) = config.admin_address else {
@@ -315,14 +316,23 @@ fn loop_count(config: &Config) -> u16 {
 
 fn build_loops(
     shared: &Arc<Shared>,
-    listeners: LoopListeners,
+    ports: Vec<LoopPorts>,
 ) -> io::Result<(Vec<EventLoop>, Vec<Mailbox>)> {
     let mut event_loops = Vec::new();
     let mut mailboxes = Vec::new();
-    for (own, index) in listeners.into_iter().zip(0..) {
-        let (event_loop, mailbox) = EventLoop::new(index, Arc::clone(shared), own, rand::random())?;
+    for (ports, index) in ports.into_iter().zip(0..) {
+        let LoopPorts {
+            listeners,
+            datagrams,
+        } = ports;
+        let shared = Arc::clone(shared);
+        let (event_loop, mailbox) =
+            EventLoop::new(index, shared, listeners, datagrams, rand::random())?;
         event_loops.push(event_loop);
         mailboxes.push(mailbox);
+    }
+    for event_loop in &mut event_loops {
+        event_loop.join(&mailboxes);
     }
     Ok((event_loops, mailboxes))
 }

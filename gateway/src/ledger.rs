@@ -12,7 +12,7 @@ pub(crate) struct Ledger {
     pub(crate) slot: usize,
     /// Names of user and device, and the session.
     pub(crate) session: usize,
-    /// A frame that is not whole yet.
+    /// A frame that is not whole yet; over UDP the session.
     pub(crate) partial_frame: usize,
     /// Output that the client has not taken.
     pub(crate) output: usize,
@@ -40,7 +40,7 @@ impl Ledger {
                     + identity.user.as_str().len()
                     + identity.device.as_str().len()
             }),
-            partial_frame: connection.decoder.held_bytes(),
+            partial_frame: connection.transport.held_bytes(),
             output: channel.output.as_ref().map_or(0, |o| o.heap_bytes()),
             pushes: channel.pushes.as_ref().map_or(0, |w| w.heap_bytes()),
             requests: channel.requests.as_ref().map_or(0, |r| r.heap_bytes()),

@@ -26,6 +26,7 @@ mod clock;
 pub mod config;
 mod connection;
 mod context;
+mod datagram;
 mod deadlines;
 mod delivery;
 mod downlink;
@@ -51,6 +52,7 @@ mod session_check;
 mod shared;
 mod slab;
 mod token;
+mod transport;
 mod workbench;
 
 pub use admin_error::AdminError;

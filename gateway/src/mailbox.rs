@@ -21,7 +21,7 @@ use sluice_protocol::{
 };
 use tokio::sync::oneshot;
 
-use crate::{admin::ConnectionRow, push_window::PushContent, slab::ChannelKey};
+use crate::{admin::ConnectionRow, datagram::Strayed, push_window::PushContent, slab::ChannelKey};
 
 /// One piece of work.
 #[derive(Debug)]
@@ -48,6 +48,8 @@ pub(crate) enum Mail {
         rows_max: usize,
         answer: oneshot::Sender<Rows>,
     },
+    /// Datagrams of this loop's sessions that came to another.
+    Strayed(Vec<Strayed>),
     /// What is still under way.
     Load(oneshot::Sender<LoopLoad>),
 }

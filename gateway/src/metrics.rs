@@ -28,6 +28,12 @@ pub(crate) struct LoopMetrics {
     pub(crate) busy: Counter,
     pub(crate) cursors_dropped: Counter,
     pub(crate) unbinds_dropped: Counter,
+    pub(crate) datagrams_in: Counter,
+    pub(crate) datagrams_out: Counter,
+    pub(crate) datagrams_unsent: Counter,
+    pub(crate) datagrams_useless: Counter,
+    pub(crate) datagrams_strayed: Counter,
+    pub(crate) datagram_resets: Counter,
 }
 
 /// What the writer of a lane measures.
@@ -104,6 +110,12 @@ impl LoopMetrics {
             busy: counter!("sluice_gateway_busy_total"),
             cursors_dropped: counter!("sluice_gateway_cursors_dropped_total"),
             unbinds_dropped: counter!("sluice_gateway_unbinds_dropped_total"),
+            datagrams_in: counter!("sluice_gateway_datagrams_in_total"),
+            datagrams_out: counter!("sluice_gateway_datagrams_out_total"),
+            datagrams_unsent: counter!("sluice_gateway_datagrams_unsent_total"),
+            datagrams_useless: counter!("sluice_gateway_datagrams_useless_total"),
+            datagrams_strayed: counter!("sluice_gateway_datagrams_strayed_total"),
+            datagram_resets: counter!("sluice_gateway_datagram_resets_total"),
         }
     }
 }

@@ -132,6 +132,38 @@ impl Output {
         prefix_bytes + entry_bytes
     }
 
+    /// Takes the first packet out, of an output in [`Framing::Tcp`] that nothing was
+    /// written of.
+    pub(crate) fn next_frame(&mut self, pool: &mut OutputPool) -> Option<Bytes> {
+        let Some(Part::Own(buffer)) = self.parts.front_mut() else {
+            return None;
+        };
+        // A header is never parted: it goes into one buffer as a whole.
+        let length = u32::from_be_bytes(*buffer.first_chunk()?) as usize;
+        buffer.advance(size_of::<u32>());
+        self.bytes = self.bytes.saturating_sub(size_of::<u32>() + length);
+        if buffer.len() > length {
+            return Some(buffer.split_to(length).freeze());
+        }
+        let mut frame = BytesMut::with_capacity(length);
+        while frame.len() < length {
+            let missing = length - frame.len();
+            match self.parts.front_mut()? {
+                Part::Own(buffer) => frame.put_slice(&buffer.split_to(missing.min(buffer.len()))),
+                Part::Shared(bytes) => frame.put_slice(&bytes.split_to(missing.min(bytes.len()))),
+            }
+            if self
+                .parts
+                .front()
+                .is_some_and(|part| part.as_slice().is_empty())
+                && let Some(Part::Own(buffer)) = self.parts.pop_front()
+            {
+                pool.give_buffer(buffer);
+            }
+        }
+        Some(frame.freeze())
+    }
+
     /// Appends bytes as they are: WebSocket control frames, HTTP.
     pub(crate) fn raw(&mut self, bytes: &[u8], pool: &mut OutputPool) {
         self.tail(pool).put_slice(bytes);

@@ -1,6 +1,9 @@
 //! What all loops of a gateway share.
 
+use std::sync::Arc;
+
 use sluice_bus::Stream;
+use sluice_codec::datagram;
 use sluice_protocol::Incarnation;
 
 use crate::{
@@ -32,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) pipeline: Pipeline,
     pub(crate) packet_rate: Rate,
     pub(crate) retry_rule: RetryRule,
+    pub(crate) datagram_config: Arc<datagram::Config>,
 }
 
 /// What [`Shared`] is made of, apart from what follows from the settings.
@@ -62,6 +66,7 @@ impl Shared {
             pipeline: parts.pipeline,
             packet_rate: Rate::per_second(limits.packets_per_s, limits.packets_burst),
             retry_rule: retry_rule(&parts.config.push),
+            datagram_config: Arc::new(datagram::Config::default()),
             config: parts.config,
         }
     }

@@ -7,8 +7,8 @@ use sluice_protocol::{ConnectionId, DeviceId, UserId};
 use sluice_timer::Wheel;
 
 use crate::{
-    ack_tally::AckTally, clock::Now, metrics::LoopMetrics, output::OutputPool, shared::Shared,
-    slab::ChannelKey,
+    ack_tally::AckTally, clock::Now, datagram::Outgoing, metrics::LoopMetrics, output::OutputPool,
+    shared::Shared, slab::ChannelKey,
 };
 
 /// One loop's tools: time, timers, lists of work, pools. No channel is in here,
@@ -25,6 +25,8 @@ pub(crate) struct Workbench {
     /// Channels with more to read, or with room to write, in the next turn.
     pub(crate) ready: Vec<ChannelKey>,
     pub(crate) pool: OutputPool,
+    /// Datagrams to be sent at the end of the turn.
+    pub(crate) outgoing: Outgoing,
     pub(crate) tally: AckTally,
     pub(crate) orphans: Orphans,
     pub(crate) metrics: LoopMetrics,

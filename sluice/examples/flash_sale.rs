@@ -327,7 +327,14 @@ async fn start_server(folder: &Arc<GuardedFolder>, redis: &str) -> anyhow::Resul
     let mut command = Command::new(std::env::current_exe()?);
     command.env("RUST_LOG", "warn");
     command.args(["serve", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
-    command.args(["--tcp", "127.0.0.1:0", "--ws", "127.0.0.1:0"]);
+    command.args([
+        "--tcp",
+        "127.0.0.1:0",
+        "--ws",
+        "127.0.0.1:0",
+        "--udp",
+        "127.0.0.1:0",
+    ]);
     command.arg("--config").arg(&config);
     command.arg("--data-dir").arg(folder.path());
     Process::start(&mut command, "server", folder).await

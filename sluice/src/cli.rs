@@ -6,7 +6,9 @@ use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{bench, chat, dead_letters, demo, keys, migrate, months, recv, send, serve};
+use crate::commands::{
+    bench, chat, dead_letters, demo, keygen, keys, migrate, months, recv, send, serve,
+};
 
 /// An instant-messaging gateway and the backend behind it.
 #[derive(Debug, Parser)]
@@ -30,6 +32,7 @@ enum Command {
     Gateway(serve::GatewayArgs),
     Service(serve::ServiceArgs),
     Keys(keys::Args),
+    Keygen(keygen::Args),
     Migrate(migrate::Args),
     Months(months::Args),
     DeadLetters(dead_letters::Args),
@@ -58,6 +61,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Demo(_)
         | Command::Bench(_)
         | Command::Keys(_)
+        | Command::Keygen(_)
         | Command::Migrate(_)
         | Command::Months(_)
         | Command::DeadLetters(_) => "warn",
@@ -90,6 +94,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Command::Gateway(args) => serve::run_gateway(args, shutdown).await,
             Command::Service(args) => serve::run_services(args, shutdown).await,
             Command::Keys(args) => keys::run(args),
+            Command::Keygen(args) => keygen::run(args),
             Command::Migrate(args) => migrate::run(args, shutdown.clone()).await,
             Command::Months(args) => months::run(args).await,
             Command::DeadLetters(args) => dead_letters::run(args, shutdown).await,

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod chat;
 pub mod dead_letters;
 pub mod demo;
+pub mod keygen;
 pub mod keys;
 pub mod migrate;
 pub mod months;

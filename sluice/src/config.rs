@@ -32,6 +32,8 @@ pub struct Config {
     pub roles: RoleAddresses,
     /// Keys of login tokens.
     pub tokens: Tokens,
+    /// Keys of the UDP port.
+    pub datagrams: Datagrams,
     /// What `GET /endpoints` tells clients.
     pub endpoints: Endpoints,
     /// What HTTP clients may take.
@@ -71,6 +73,19 @@ pub struct Tokens {
     pub public_keys: Vec<String>,
 }
 
+/// Keys of the UDP port.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Datagrams {
+    /// The secret keys themselves, in base64 with commas between, the one for new
+    /// sessions first. Goes before the file.
+    pub keys: Secret,
+    /// Their file; empty: `datagram-key` in the data folder.
+    pub key_file: PathBuf,
+    /// This gateway among those that share the keys; empty: host name and port.
+    pub node: String,
+}
+
 /// Where clients connect, if not at the gateway of the same process.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -79,6 +94,10 @@ pub struct Endpoints {
     pub tcp: String,
     /// Likewise for WebSocket clients.
     pub ws: String,
+    /// Likewise for UDP clients.
+    pub udp: String,
+    /// What UDP clients pin; empty: by the keys, where this process has them.
+    pub udp_pins: String,
     /// Each gateway's own addresses, for clients that choose among them.
     pub gateways: Vec<GatewayEndpoint>,
 }
@@ -93,6 +112,9 @@ pub struct GatewayEndpoint {
     /// Likewise for WebSocket clients.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ws: Option<String>,
+    /// Likewise for UDP clients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub udp: Option<String>,
 }
 
 /// What must survive, and where.
@@ -130,6 +152,7 @@ impl Default for Config {
             partitions: PARTITIONS_DEFAULT,
             roles: RoleAddresses::default(),
             tokens: Tokens::default(),
+            datagrams: Datagrams::default(),
             endpoints: Endpoints::default(),
             http: Bounds::default(),
             gateway: Default::default(),

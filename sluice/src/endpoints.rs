@@ -21,6 +21,10 @@ pub struct Addresses {
     pub tcp: Option<String>,
     /// WebSocket clients.
     pub ws: Option<String>,
+    /// UDP clients.
+    pub udp: Option<String>,
+    /// What UDP clients pin.
+    pub udp_pins: Option<String>,
     /// The gateways one by one, where a client may choose.
     #[serde(default)]
     pub gateways: Vec<GatewayEndpoint>,
@@ -71,6 +75,8 @@ impl Addresses {
             admin: None,
             tcp: self.tcp.map(named),
             ws: self.ws.map(named),
+            udp: self.udp.map(named),
+            udp_pins: self.udp_pins,
             gateways: self.gateways,
         }
     }
@@ -113,6 +119,8 @@ mod tests {
             admin: None,
             tcp: Some(tcp.to_owned()),
             ws: None,
+            udp: None,
+            udp_pins: None,
             gateways: Vec::new(),
         };
         let ip = IpAddr::from([10, 0, 0, 9]);

@@ -8,6 +8,7 @@ pub mod chat;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod datagram_keys;
 pub mod demo;
 pub mod endpoints;
 pub mod engines;

@@ -173,6 +173,36 @@ const HELP: &[(Kind, &str, &str)] = &[
     ),
     (
         Counter,
+        "sluice_gateway_datagram_resets_total",
+        "Datagrams of unknown sessions, answered with a reset",
+    ),
+    (
+        Counter,
+        "sluice_gateway_datagrams_in_total",
+        "Datagrams received",
+    ),
+    (
+        Counter,
+        "sluice_gateway_datagrams_out_total",
+        "Datagrams sent",
+    ),
+    (
+        Counter,
+        "sluice_gateway_datagrams_strayed_total",
+        "Datagrams that came to another event loop than their session's",
+    ),
+    (
+        Counter,
+        "sluice_gateway_datagrams_unsent_total",
+        "Datagrams that the kernel had no room for",
+    ),
+    (
+        Counter,
+        "sluice_gateway_datagrams_useless_total",
+        "Datagrams of no session that is here: forged, damaged, repeated or none of ours",
+    ),
+    (
+        Counter,
         "sluice_gateway_unbinds_dropped_total",
         "Unbinds that found no room",
     ),

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use axum::{Json, Router, routing::get};
 use serde::Serialize;
 use sluice_bus::{Bus, Directory};
-use sluice_gateway::{BoundAddresses, Gateway};
+use sluice_gateway::{BoundAddresses, Gateway, GatewayParts};
 use sluice_services::{Parts, Roles, Services, TokenSigner};
 use sluice_store::Store;
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::Admin,
-    config::{Config, Endpoints, GatewayEndpoint},
-    engines, http, metric_help,
+    config::{Config, GatewayEndpoint},
+    datagram_keys, engines, http, metric_help,
     token_keys::{self, Absent},
 };
 
@@ -57,6 +57,9 @@ pub struct Addresses {
     /// WebSocket clients.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ws: Option<SocketAddr>,
+    /// UDP clients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub udp: Option<SocketAddr>,
 }
 
 /// The answer of `GET /endpoints`.
@@ -67,6 +70,10 @@ struct EndpointsAnswer {
     tcp: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ws: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    udp: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    udp_pins: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     gateways: Vec<GatewayEndpoint>,
 }
@@ -161,6 +168,7 @@ impl Node {
             admin: bound.admin,
             tcp: bound.tcp,
             ws: bound.ws,
+            udp: bound.udp,
         };
         let mut tasks = Vec::new();
         if let Some((listener, router)) = gateway.as_mut().and_then(Gateway::take_admin) {
@@ -170,7 +178,7 @@ impl Node {
         if let (Some(listener), Some(services)) = (listener, &services) {
             let http = listener.local_addr()?;
             addresses.http = Some(http);
-            let answer = EndpointsAnswer::new(http, bound, &config.endpoints);
+            let answer = EndpointsAnswer::new(http, bound, &config)?;
             let router: Router = services
                 .router()
                 .route("/endpoints", get(move || async move { Json(answer) }));
@@ -268,16 +276,17 @@ impl Ground {
         config: &Config,
         signer: Option<&TokenSigner>,
     ) -> anyhow::Result<Gateway> {
-        let gateway = Gateway::start(
-            config.gateway.clone(),
-            token_keys::verifier(&config.tokens, signer)?,
-            Arc::clone(&self.bus),
-            Arc::clone(&self.directory),
-            self.store.issue_incarnation().await?,
-            config.partitions,
-            self.shutdown.child_token(),
-        );
-        Ok(gateway.await?)
+        let parts = GatewayParts {
+            config: config.gateway.clone(),
+            keys: token_keys::verifier(&config.tokens, signer)?,
+            datagram_keys: datagram_keys::of_gateway(config)?,
+            bus: Arc::clone(&self.bus),
+            directory: Arc::clone(&self.directory),
+            incarnation: self.store.issue_incarnation().await?,
+            partitions: config.partitions,
+            shutdown: self.shutdown.child_token(),
+        };
+        Ok(Gateway::start(parts).await?)
     }
 }
 
@@ -285,17 +294,22 @@ impl Ground {
 
 impl EndpointsAnswer {
     /// Where the admin API is concerns no client.
-    fn new(http: SocketAddr, bound: BoundAddresses, told: &Endpoints) -> Self {
+    fn new(http: SocketAddr, bound: BoundAddresses, config: &Config) -> anyhow::Result<Self> {
+        let told = &config.endpoints;
         let told_or_bound = |told: &str, bound: Option<SocketAddr>| match told {
             "" => bound.map(|address| address.to_string()),
             told => Some(told.to_owned()),
         };
-        Self {
+        let pins = datagram_keys::pins(config)?;
+        Ok(Self {
             http,
             tcp: told_or_bound(&told.tcp, bound.tcp),
             ws: told_or_bound(&told.ws, bound.ws),
+            // Without pins nobody can connect there.
+            udp: told_or_bound(&told.udp, bound.udp).filter(|_| pins.is_some()),
+            udp_pins: pins.map(|pins| pins.to_string()),
             gateways: told.gateways.clone(),
-        }
+        })
     }
 }
 

@@ -78,6 +78,7 @@ impl ServerProcess {
             .arg("serve")
             .args(["--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .args(["--tcp", "127.0.0.1:0", "--ws", "127.0.0.1:0"])
+            .args(["--udp", "127.0.0.1:0"])
             .arg("--config")
             .arg(&config)
             .arg("--data-dir")

@@ -19,7 +19,10 @@ use tokio_tungstenite::{
 };
 use tokio_util::codec::Framed;
 
-use crate::rig::{now_ms, token};
+use crate::{
+    rig::{now_ms, token},
+    udp_client::UdpClient,
+};
 
 /// How long a test waits for what must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -27,6 +30,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) enum Client {
     Tcp(Framed<TcpStream, PacketCodec>),
     Ws(Box<WebSocketStream<MaybeTlsStream<TcpStream>>>),
+    Udp(Box<UdpClient>),
 }
 
 pub(crate) fn packet(id: u64, body: Body) -> Packet {
@@ -88,6 +92,18 @@ impl Client {
         Self::Ws(Box::new(socket))
     }
 
+    pub(crate) async fn connect_udp(address: SocketAddr) -> Self {
+        Self::Udp(Box::new(UdpClient::connect(address).await))
+    }
+
+    /// The UDP client, for what only that can do.
+    pub(crate) fn udp(&mut self) -> &mut UdpClient {
+        match self {
+            Self::Udp(client) => client,
+            _ => panic!("not a UDP client"),
+        }
+    }
+
     /// Logs in and expects it to work.
     pub(crate) async fn login(&mut self, user: &str, device: &str) -> ConnectAck {
         self.send(1, Body::Connect(connect(user, device))).await;
@@ -112,6 +128,7 @@ impl Client {
                 let message = tungstenite::Message::Binary(packet.encode_to_vec().into());
                 socket.send(message).await.map_err(|e| e.to_string())
             }
+            Self::Udp(client) => client.send(&packet).await,
         }
     }
 
@@ -129,6 +146,7 @@ impl Client {
                         Some(Ok(_)) => {}
                     }
                 },
+                Self::Udp(client) => client.recv().await,
             }
         };
         let next = tokio::time::timeout(PATIENCE, next).await;

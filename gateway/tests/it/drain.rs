@@ -68,19 +68,20 @@ async fn a_dropped_gateway_ends_at_once() {
 #[tokio::test]
 async fn a_second_gateway_does_not_share_the_port_in_silence() {
     use sluice_bus::{MemoryBus, MemoryBusConfig};
-    use sluice_gateway::{Gateway, StartError, TokenVerifier};
+    use sluice_gateway::{Gateway, GatewayParts, StartError, TokenVerifier};
     let rig = Rig::start().await;
     let mut other = config();
     other.tcp_address = Some(rig.tcp);
-    let started = Gateway::start(
-        other,
-        TokenVerifier::from_pem([include_str!("../keys/public.pem")]).unwrap(),
-        MemoryBus::new(MemoryBusConfig::default()),
-        rig.directory.clone(),
-        sluice_protocol::Incarnation(9_999),
-        4,
-        tokio_util::sync::CancellationToken::new(),
-    )
+    let started = Gateway::start(GatewayParts {
+        config: other,
+        keys: TokenVerifier::from_pem([include_str!("../keys/public.pem")]).unwrap(),
+        datagram_keys: None,
+        bus: MemoryBus::new(MemoryBusConfig::default()),
+        directory: rig.directory.clone(),
+        incarnation: sluice_protocol::Incarnation(9_999),
+        partitions: 4,
+        shutdown: tokio_util::sync::CancellationToken::new(),
+    })
     .await;
     assert!(matches!(started, Err(StartError::Listen { .. })));
     Client::connect(rig.tcp).await.login("alice", "phone").await;

@@ -22,4 +22,6 @@ mod registration;
 mod requests;
 mod rig;
 mod services;
+mod udp;
+mod udp_client;
 mod websocket;

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use sluice_bus::{
     Bus, Directory, MemoryBus, MemoryBusConfig, MemoryDirectory, MemoryDirectoryConfig,
 };
+use sluice_codec::datagram::{ServerKey, ServerKeys};
 use sluice_gateway::{Config, Gateway, GatewayParts, Handler, TokenVerifier};
 use sluice_protocol::Incarnation;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +36,7 @@ pub(crate) struct Rig {
     pub(crate) services: Services,
     pub(crate) tcp: SocketAddr,
     pub(crate) ws: SocketAddr,
+    pub(crate) udp: SocketAddr,
     pub(crate) admin: SocketAddr,
 }
 
@@ -44,6 +46,7 @@ pub(crate) fn config() -> Config {
     let mut config = Config {
         tcp_address: any_port,
         ws_address: any_port,
+        udp_address: any_port,
         admin_address: any_port,
         event_loops: 2,
         connections_per_loop_max: 10_000,
@@ -85,6 +88,7 @@ impl Rig {
         let parts = GatewayParts {
             config,
             keys: TokenVerifier::from_pem([PUBLIC]).unwrap(),
+            datagram_keys: Some(ServerKeys::new(vec![datagram_key()], "test").unwrap()),
             bus: gateway_bus,
             directory: Arc::clone(&way) as Arc<dyn Directory>,
             incarnation,
@@ -100,6 +104,7 @@ impl Rig {
         Self {
             tcp: addresses.tcp.unwrap(),
             ws: addresses.ws.unwrap(),
+            udp: addresses.udp.unwrap(),
             admin: addresses.admin.unwrap(),
             gateway,
             incarnation,
@@ -120,6 +125,11 @@ impl Rig {
         client.login(user, "phone").await;
         client
     }
+}
+
+/// Of the UDP port.
+pub(crate) fn datagram_key() -> ServerKey {
+    ServerKey::from_secret([7; 32])
 }
 
 /// A token as the user service signs it.

@@ -90,6 +90,9 @@ struct ClientAddresses {
     /// Where WebSocket clients connect [default: 0.0.0.0:8902]
     #[arg(long, value_name = "ADDR")]
     ws: Option<SocketAddr>,
+    /// Where UDP clients connect [default: 0.0.0.0:8901]
+    #[arg(long, value_name = "ADDR")]
+    udp: Option<SocketAddr>,
 }
 
 #[derive(Serialize)]
@@ -116,6 +119,7 @@ impl ClientAddresses {
     fn put_into(self, config: &mut sluice_gateway::Config) {
         config.tcp_address = self.tcp.or(config.tcp_address);
         config.ws_address = self.ws.or(config.ws_address);
+        config.udp_address = self.udp.or(config.udp_address);
     }
 }
 

@@ -317,6 +317,8 @@ impl Member {
                 admin: Some(any()),
                 tcp: Some(any()),
                 ws: Some(any()),
+                udp: Some(any()),
+                udp_pins: None,
                 gateways: Vec::new(),
             },
             process: None,
@@ -337,6 +339,7 @@ impl Member {
             ("--admin", addresses.admin.as_ref()),
             ("--tcp", addresses.tcp.as_ref().filter(|_| gateway)),
             ("--ws", addresses.ws.as_ref().filter(|_| gateway)),
+            ("--udp", addresses.udp.as_ref().filter(|_| gateway)),
         ];
         for (flag, address) in listening {
             if let Some(address) = address {

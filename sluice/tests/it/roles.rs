@@ -74,7 +74,15 @@ impl Roles {
     /// The same, with these variables in its environment.
     pub(crate) async fn gateway_with(&self, variables: &[(&str, &str)]) -> Process {
         let mut command = tokio::process::Command::new(SLUICE);
-        command.args(["gateway", "--tcp", "127.0.0.1:0", "--ws", "127.0.0.1:0"]);
+        command.args([
+            "gateway",
+            "--tcp",
+            "127.0.0.1:0",
+            "--ws",
+            "127.0.0.1:0",
+            "--udp",
+            "127.0.0.1:0",
+        ]);
         self.role(command, "gateway.toml", variables).await
     }
 
@@ -97,7 +105,14 @@ impl Roles {
     /// What a role says that doesn't start with these variables.
     pub(crate) fn refused(&self, role: &str, variables: &[(&str, &str)]) -> String {
         let listen: &[&str] = match role {
-            "gateway" => &["--tcp", "127.0.0.1:0", "--ws", "127.0.0.1:0"],
+            "gateway" => &[
+                "--tcp",
+                "127.0.0.1:0",
+                "--ws",
+                "127.0.0.1:0",
+                "--udp",
+                "127.0.0.1:0",
+            ],
             _ => &["--http", "127.0.0.1:0"],
         };
         let started = Command::new(SLUICE)

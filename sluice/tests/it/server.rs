@@ -46,6 +46,7 @@ impl Server {
         let ws = again.map_or_else(any, |a| a.ws.to_string());
         let mut child = Command::new(SLUICE)
             .args(["serve", "--http", &http, "--tcp", &tcp, "--ws", &ws])
+            .args(["--udp", "127.0.0.1:0"])
             .args(["--admin", "127.0.0.1:0", "--config"])
             .arg(&config)
             .arg("--data-dir")

@@ -1,0 +1,40 @@
+//! `sluice keygen`.
+
+use std::{io::Write, process::ExitCode};
+
+use super::serve::Place;
+use crate::datagram_keys;
+
+/// Print the pins of the UDP port's keys, which are made where there are none
+///
+/// Clients that connect over UDP pin the gateway's public key. Gateways that
+/// clients choose among share their keys: the same key file, or
+/// SLUICE__DATAGRAMS__KEYS. `GET /endpoints` tells the pins as well.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    place: Place,
+    /// Put a fresh key before the others, of which four are kept: clients that pin
+    /// an older one still get in. Restart the gateways afterwards
+    #[arg(long)]
+    renew: bool,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let config = args.place.read()?;
+    let keys = match args.renew {
+        true => datagram_keys::renew(&config)?,
+        false => datagram_keys::open(&config)?,
+    };
+    eprintln!(
+        "pins of {} keys in {}",
+        keys.len(),
+        match config.datagrams.keys.0.is_empty() {
+            true => datagram_keys::key_file(&config).display().to_string(),
+            false => "SLUICE__DATAGRAMS__KEYS or [datagrams] keys".to_owned(),
+        }
+    );
+    writeln!(std::io::stdout(), "{}", datagram_keys::pins_of(&keys)?)?;
+    Ok(ExitCode::SUCCESS)
+}
