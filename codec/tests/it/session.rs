@@ -7,4 +7,6 @@ mod hostile;
 mod idle;
 mod network;
 mod pair;
+mod paths;
 mod schedules;
+mod steady;

@@ -120,6 +120,9 @@ impl Active {
 
     /// Bytes that may go to the peer's address, while it isn't proven.
     pub(super) fn room_bytes(&self) -> u64 {
+        if self.has_path_failed {
+            return 0; // until the caller has gone back to the old one
+        }
         self.path.as_ref().map_or(u64::MAX, PathCheck::room_bytes)
     }
 
