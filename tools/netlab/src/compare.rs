@@ -1,5 +1,5 @@
-//! Measures transports side by side: the same messages through the same wire, one pair of hosts
-//! and one pair of processes a run.
+//! Measures transports side by side: the same messages through wires alike, one pair of hosts and
+//! one pair of processes a run.
 
 mod measure;
 mod table;
@@ -9,8 +9,10 @@ use crate::transport::Transport;
 use anyhow::{Result, ensure};
 use clap::Args;
 use measure::{Measured, Network, Run};
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -41,6 +43,10 @@ pub(crate) struct Arguments {
     /// How long to wait for the last messages; what comes later or never counts as that late
     #[arg(long, value_name = "S", default_value_t = 20)]
     grace_s: u64,
+    /// One transport after the other, not all at the same time, each on hosts of its own: for rates
+    /// that fill a core
+    #[arg(long)]
+    alone: bool,
     /// No wire: both ends on 127.0.0.1, for what a message costs in CPU, the kernel's part included
     #[arg(long, conflicts_with_all = ["loss", "delay_ms"])]
     loopback: bool,
@@ -74,32 +80,25 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     };
     let mut cells = Vec::new();
     for loss_percent in arguments.losses() {
-        let network = match arguments.loopback {
-            true => Network::Loopback,
-            false => Network::Wire {
-                loss: f64::from(loss_percent) / 100.0,
-                delay_ms: arguments.delay_ms,
-            },
-        };
-        for &transport in &arguments.transports {
-            let mut measured = Measured::default();
-            for seed in 1..=arguments.seeds {
-                progress(&format!("{transport} at {loss_percent} %, seed {seed}"));
-                let run = Run {
-                    transport,
-                    load,
-                    network,
-                    seed,
-                    grace: Duration::from_secs(arguments.grace_s),
-                };
-                measured.add(run.measure().await?);
-            }
-            cells.push(Cell {
+        let mut measured = BTreeMap::<Transport, Measured>::new();
+        for seed in 1..=arguments.seeds {
+            progress(&format!("{loss_percent} % lost, seed {seed}"));
+            let runs = arguments.transports.iter().map(|&transport| Run {
                 transport,
-                loss_percent,
-                measured,
+                load,
+                network: arguments.network(loss_percent),
+                seed,
+                grace: Duration::from_secs(arguments.grace_s),
             });
+            for (transport, run) in measure_all(runs, arguments.is_alone()).await? {
+                measured.entry(transport).or_default().add(run);
+            }
         }
+        cells.extend(arguments.transports.iter().map(|transport| Cell {
+            transport: *transport,
+            loss_percent,
+            measured: measured.remove(transport).unwrap_or_default(),
+        }));
     }
     progress("");
     let text = if arguments.json {
@@ -111,9 +110,44 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
+/// Each on hosts and a wire of its own, all at the same time or one after the other.
+async fn measure_all(
+    runs: impl Iterator<Item = Run>,
+    is_alone: bool,
+) -> Result<Vec<(Transport, Measured)>> {
+    let (mut running, mut measured) = (JoinSet::new(), Vec::new());
+    for run in runs {
+        running.spawn(async move { anyhow::Ok((run.transport, run.measure().await?)) });
+        while let Some(ended) = match is_alone {
+            true => running.join_next().await,
+            false => running.try_join_next(),
+        } {
+            measured.push(ended??);
+        }
+    }
+    while let Some(ended) = running.join_next().await {
+        measured.push(ended??);
+    }
+    Ok(measured)
+}
+
 // === impl Arguments ===
 
 impl Arguments {
+    fn network(&self, loss_percent: u32) -> Network {
+        match self.loopback {
+            true => Network::Loopback,
+            false => Network::Wire {
+                loss: f64::from(loss_percent) / 100.0,
+                delay_ms: self.delay_ms,
+            },
+        }
+    }
+
+    fn is_alone(&self) -> bool {
+        self.alone || self.loopback
+    }
+
     fn losses(&self) -> Vec<u32> {
         match self.loopback {
             true => vec![0],

@@ -39,8 +39,8 @@ const LESSON: &str = "\
 Examples:
   The table of the README
     sluice-netlab compare
-  What a tenth lost does to TCP and KCP, as JSON
-    sluice-netlab compare --transports tcp,kcp --loss 0,10 --seconds 20 --seeds 5 --json
+  Messages as sparse as in a chat, at a tenth lost, as JSON
+    sluice-netlab compare --rate 3 --loss 10 --seconds 30 --seeds 5 --json
   What a message costs in CPU, the kernel's part included, at 5,000 a second each way
     sluice-netlab compare --loopback --rate 5000
   Any program across a slow and lossy line; the server's host is 192.0.2.2

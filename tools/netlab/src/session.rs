@@ -147,20 +147,18 @@ impl Session {
 
     /// Takes in a message from the other end.
     pub(crate) fn received(&mut self, message: &[u8]) {
-        let Some((header, _)) = message.split_at_checked(HEADER_BYTES) else {
+        let Some((due_us, rest)) = message.split_first_chunk() else {
             return;
         };
-        let number = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
+        let Some((number, _)) = rest.split_first_chunk() else {
+            return;
+        };
+        let (due_us, number) = (u64::from_le_bytes(*due_us), u32::from_le_bytes(*number));
         if number == HELLO {
             self.hello_due = self.role == Role::Server;
             (self.tell)(Event::Connected);
             return;
         }
-        let Some(start_us) = self.start_us else {
-            // Told to go a moment later than the other end: nothing is due before, so it can't be.
-            return;
-        };
-        let due_us = self.due_us(self.role.other(), start_us, number);
         match self.latencies_us.get_mut(number as usize) {
             Some(latency @ None) => {
                 *latency = Some(now_us().saturating_sub(due_us));

@@ -5,6 +5,7 @@
 
 use crate::tun::Tun;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::time::{ClockId, clock_gettime};
 use sluice_relay::{Direction, FaultPlan, Line};
 use std::io;
 use std::sync::Arc;
@@ -35,6 +36,9 @@ pub struct WireCounts {
     pub lost: u64,
     /// Packets dropped because too much was under way.
     pub overflowed: u64,
+    /// Microseconds of CPU that the wire used, as of its last packet: its own, and the kernel's
+    /// where it receives a packet on the wire's account.
+    pub cpu_us: u64,
 }
 
 /// A wire in use; dropping it cuts it, some milliseconds later.
@@ -49,6 +53,7 @@ struct Counters {
     down: End,
     lost: AtomicU64,
     overflowed: AtomicU64,
+    cpu_us: AtomicU64,
     cut: AtomicBool,
 }
 
@@ -89,6 +94,7 @@ impl Wire {
             bytes_down: down.bytes.load(Relaxed),
             lost: self.counters.lost.load(Relaxed),
             overflowed: self.counters.overflowed.load(Relaxed),
+            cpu_us: self.counters.cpu_us.load(Relaxed),
         }
     }
 }
@@ -126,6 +132,10 @@ fn carry(client: &Tun, server: &Tun, mut up: Line, mut down: Line, counters: &Co
         while let Some(packet) = down.pop_due(now) {
             let _ = client.write(&packet);
         }
+        let cpu = clock_gettime(ClockId::ThreadCPUTime);
+        // It never shows a negative time.
+        let cpu_us = cpu.tv_sec as u64 * 1_000_000 + cpu.tv_nsec as u64 / 1000;
+        counters.cpu_us.store(cpu_us, Relaxed);
     }
 }
 

@@ -1,6 +1,6 @@
 //! One run: two hosts, a wire, two processes, and what they and the wire counted.
 
-use crate::clock::{cpu_us, now_us};
+use crate::clock::now_us;
 use crate::endpoint::Report;
 use crate::session::Load;
 use crate::transport::Transport;
@@ -23,7 +23,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 const HEADSTART_US: u64 = 50_000;
 
 /// What is to be measured.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Run {
     pub(crate) transport: Transport,
     pub(crate) load: Load,
@@ -107,7 +107,7 @@ impl Run {
         timeout(CONNECT_MAX, server.line("connected")).await??;
         sleep(SETTLE).await;
 
-        let (before, cpu_before_us) = (ground.counts(), cpu_us());
+        let before = ground.counts();
         let go = format!("go {}", now_us() + HEADSTART_US);
         server.tell(&go).await?;
         client.tell(&go).await?;
@@ -119,13 +119,13 @@ impl Run {
             done?;
         }
         sleep(SETTLE).await;
-        let (after, cpu_after_us) = (ground.counts(), cpu_us());
+        let after = ground.counts();
 
         let mut measured = Measured {
             wire_packets: after.packets_up + after.packets_down
                 - (before.packets_up + before.packets_down),
             wire_bytes: after.bytes_up + after.bytes_down - (before.bytes_up + before.bytes_down),
-            wire_cpu_us: cpu_after_us - cpu_before_us,
+            wire_cpu_us: after.cpu_us - before.cpu_us,
             first_answer_us,
             ..Measured::default()
         };
