@@ -145,11 +145,13 @@ impl Work for ReadRecord {
     const REPEATABLE: bool = true;
 
     async fn run(&self, connection: &mut MySqlConnection, _: u32) -> Result<Recorded, Failure> {
-        let shards: Vec<u16> = sqlx::query_scalar("SELECT number FROM shard")
-            .fetch_all(&mut *connection)
-            .await?;
+        // First, as both are written at once: a home of which this is read has its
+        // shards by then.
         let home: Option<u64> = sqlx::query_scalar("SELECT value FROM meta WHERE name = 'home'")
             .fetch_optional(&mut *connection)
+            .await?;
+        let shards: Vec<u16> = sqlx::query_scalar("SELECT number FROM shard")
+            .fetch_all(&mut *connection)
             .await?;
         Ok(Recorded {
             shards: shards.into_iter().collect(),
