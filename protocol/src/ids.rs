@@ -228,6 +228,27 @@ impl ClientMsgId {
         }
     }
 
+    /// Takes the text that [`fmt::Display`] makes of one that stands in an entry;
+    /// only its 32 digits count.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn parse_text(text: &str) -> Result<Self, IdError> {
+        let mut digits = text.chars().filter(|digit| *digit != '-');
+        let mut digit = || digits.next()?.to_digit(16);
+        let mut bytes = [0; 16];
+        for byte in &mut bytes {
+            let (Some(high), Some(low)) = (digit(), digit()) else {
+                return Err(IdError::Malformed("client_msg_id"));
+            };
+            *byte = (high << 4 | low) as u8;
+        }
+        match digits.next() {
+            None => Self::parse_stored(&bytes),
+            Some(_) => Err(IdError::Malformed("client_msg_id")),
+        }
+    }
+
     /// Makes the server's own id for an entry that a client's command entails: a
     /// UUIDv8, so that no id of a client can ever be equal.
     pub fn derived(unix_ms: u64, digest: [u8; 10]) -> Self {
@@ -302,6 +323,14 @@ mod tests {
         let id = ClientMsgId::new(1_790_000_000_123, [0xff; 10]);
         assert_eq!(id.unix_ms(), 1_790_000_000_123);
         assert_eq!(ClientMsgId::parse(id.as_bytes()), Ok(id));
+        let derived = ClientMsgId::derived(1_790_000_000_123, [7; 10]);
+        for id in [id, derived] {
+            assert_eq!(ClientMsgId::parse_text(&id.to_string()), Ok(id));
+        }
+        let (short, long) = (&id.to_string()[1..], format!("{id}0"));
+        for text in [short, &long, "", "-"] {
+            assert!(ClientMsgId::parse_text(text).is_err(), "{text}");
+        }
         assert_eq!(id.to_string(), "01a0c450-6c7b-7fff-bfff-ffffffffffff");
         let mut v4 = *id.as_bytes();
         v4[6] = 0x4f;

@@ -322,7 +322,7 @@ mod tests {
     use sluice_protocol::{ClientMsgId, ConversationId, MessageId};
 
     use super::*;
-    use crate::{Content, archived_row::uuid_text};
+    use crate::Content;
 
     fn row(seq: u64) -> ArchivedRow {
         ArchivedRow {
@@ -332,7 +332,7 @@ mod tests {
             server_time_ms: 1_790_000_000_000 + seq,
             message_id: u64::MAX - seq,
             sender: "ann".to_owned(),
-            client_msg_id: uuid_text(ClientMsgId::new(1_790_000_000_000, [9; 10]).as_bytes()),
+            client_msg_id: ClientMsgId::new(1_790_000_000_000, [9; 10]).to_string(),
             kind: 0,
             content_type: 1,
             recalled: false,

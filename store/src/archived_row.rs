@@ -46,43 +46,18 @@ impl ArchivedRow {
             content_type: i32::from(self.content_type),
             body: Cow::Owned(self.body),
         };
-        let client_msg_id = parse_uuid(&self.client_msg_id).ok_or("a client_msg_id is no UUID")?;
         let text = |error: sluice_protocol::IdError| error.to_string();
         Ok(StoredEntry {
             conversation: ConversationId::parse(&self.conversation).map_err(text)?,
             seq: Seq(self.seq),
             message_id: MessageId(self.message_id),
             sender: UserId::parse(&self.sender).map_err(text)?,
-            client_msg_id: ClientMsgId::parse_stored(&client_msg_id).map_err(text)?,
+            client_msg_id: ClientMsgId::parse_text(&self.client_msg_id).map_err(text)?,
             server_time_ms: self.server_time_ms,
             content: content.into_content().map_err(|error| error.to_string())?,
             recalled: self.recalled,
         })
     }
-}
-
-/// `0190…-…`, as a UUID is written.
-pub(crate) fn uuid_text(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(36);
-    for (at, byte) in bytes.iter().enumerate() {
-        if matches!(at, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        text += &format!("{byte:02x}");
-    }
-    text
-}
-
-fn parse_uuid(text: &str) -> Option<[u8; 16]> {
-    let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b'-').collect();
-    let mut bytes = [0; 16];
-    if digits.len() != 2 * bytes.len() {
-        return None;
-    }
-    for (byte, digits) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-    }
-    Some(bytes)
 }
 
 /// Readers whose numbers are floating-point ones would round message ids.

@@ -2,6 +2,8 @@
 
 use sluice_protocol::{DeviceId, UserId, UserSeq, limits::CONNECT_SKEW_MAX_MS};
 
+use crate::StoreError;
+
 /// A user to be added.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewUser {
@@ -24,6 +26,29 @@ pub enum UserStatus {
     Muted,
     /// May not log in.
     Banned,
+}
+
+// === impl UserStatus ===
+
+impl UserStatus {
+    /// As in `users.status`, in all engines.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Normal => 1,
+            Self::Banned => 2,
+            Self::Muted => 3,
+        }
+    }
+
+    /// The inverse.
+    pub(crate) fn of_code(code: u8) -> Result<Self, StoreError> {
+        match code {
+            1 => Ok(Self::Normal),
+            2 => Ok(Self::Banned),
+            3 => Ok(Self::Muted),
+            other => Err(StoreError::Damaged(format!("unknown user status {other}"))),
+        }
+    }
 }
 
 /// A user as kept.

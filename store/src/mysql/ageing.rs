@@ -19,14 +19,14 @@ use super::{
     failure::Failure,
     months::Month,
     partitions::{drop_partition, has, partitions},
-    rows::{ROWS_MAX, Sql, client_msg_id, conversation_id, user_id},
+    rows::{ROWS_MAX, Second, Sql, client_msg_id, conversation_id, push_pairs, user_id},
     schema,
     servers::{Place, Servers},
 };
 use crate::{
     ArchiveError, ArchiveReader, StoreError,
     archive::{ArchiveWriter, Fingerprint},
-    archived_row::{ArchivedRow, uuid_text},
+    archived_row::ArchivedRow,
 };
 
 /// Rows that one statement reads; bodies are at most 60 KiB.
@@ -315,11 +315,7 @@ impl MysqlMonths {
             entries += rows.len() as u64;
             let leaving = Leaving::of(&rows)?;
             leaving.raise_logs(connection).await?;
-            let mut letters: BTreeMap<Place, Vec<(UserId, u64)>> = BTreeMap::new();
-            for letter in leaving.letters {
-                let place = self.servers.of_user(&letter.0);
-                letters.entry(place).or_default().push(letter);
-            }
+            let letters = Servers::sort(leaving.letters, |(user, _)| self.servers.of_user(user));
             for (place, letters) in letters {
                 if let Some(connection) = users.get_mut(&place) {
                     for letters in letters.chunks(ROWS_MAX) {
@@ -398,12 +394,9 @@ async fn leave_inboxes(
     letters: &[(UserId, u64)],
 ) -> Result<(), Failure> {
     let push_letters = |sql: &mut Sql| {
-        for (at, (user, message_id)) in letters.iter().enumerate() {
-            sql.push(if at == 0 { " (user = " } else { " OR (user = " });
-            sql.push_bind(user.as_str().as_bytes().to_vec());
-            sql.push(" AND msg_id = ").push_bind(*message_id);
-            sql.push(")");
-        }
+        let letters = letters.iter();
+        let letters = letters.map(|(user, id)| (user.as_str(), Second::Number(*id)));
+        push_pairs(sql, "user", "msg_id", letters);
     };
     let mut sql = Sql::new("SELECT user, MAX(user_seq) FROM user_msg_list WHERE");
     push_letters(&mut sql);
@@ -485,7 +478,7 @@ fn archived(row: &MySqlRow, database: usize) -> Result<ArchivedRow, Failure> {
         server_time_ms: row.try_get(2)?,
         message_id: row.try_get(3)?,
         sender: user_id(row, 4)?.to_string(),
-        client_msg_id: uuid_text(client_msg_id(row, 5)?.as_bytes()),
+        client_msg_id: client_msg_id(row, 5)?.to_string(),
         kind: row.try_get(6)?,
         content_type: row.try_get(7)?,
         recalled: row.try_get::<u8, _>(8)? != 0,

@@ -63,11 +63,9 @@ pub(super) async fn commit(
 ) -> Result<Vec<Outcome>, StoreError> {
     let unknown = Arc::new(unknown_users(store, &commit).await?);
     let servers = &store.servers;
-    let mut parts: BTreeMap<Place, Vec<usize>> = BTreeMap::new();
-    for (at, entry) in commit.entries.iter().enumerate() {
-        let place = servers.of_conversation(&entry.conversation);
-        parts.entry(place).or_default().push(at);
-    }
+    let mut parts = Servers::sort(0..commit.entries.len(), |at| {
+        servers.of_conversation(&commit.entries[*at].conversation)
+    });
     if parts.is_empty() {
         // Whether the partition is still held is asked all the same.
         parts.insert(servers.home(), Vec::new());
@@ -222,11 +220,7 @@ async fn unknown_users(store: &MysqlStore, commit: &Commit) -> Result<HashSet<Us
     if unknown.is_empty() {
         return Ok(unknown);
     }
-    let mut by_place: BTreeMap<Place, Vec<UserId>> = BTreeMap::new();
-    for user in &unknown {
-        let place = store.servers.of_user(user);
-        by_place.entry(place).or_default().push(user.clone());
-    }
+    let by_place = Servers::sort(unknown.iter().cloned(), |user| store.servers.of_user(user));
     for (place, users) in by_place {
         let found = store.servers.run(place, &FindUsers(users)).await?;
         let mut known = store.shared.known_users.lock();

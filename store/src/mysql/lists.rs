@@ -3,7 +3,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
 };
 
 use sluice_protocol::{
@@ -18,7 +18,7 @@ use super::{
     members::{FindMembers, Membership},
     pulls::{InboxEnd, entries},
     rows::{ROWS_MAX, Second, Sql, conversation_id, push_list, push_positions},
-    servers::{Place, Work},
+    servers::{Servers, Work},
 };
 use crate::{ConversationRow, Heads, ListCursor, StoreError};
 
@@ -134,13 +134,8 @@ async fn left_groups(
     user: &UserId,
     ids: Vec<ConversationId>,
 ) -> Result<Vec<(u64, ConversationId)>, StoreError> {
-    let mut by_place: BTreeMap<Place, Vec<ConversationId>> = BTreeMap::new();
-    for id in ids {
-        let place = store.servers.of_conversation(&id);
-        by_place.entry(place).or_default().push(id);
-    }
     let mut left = Vec::new();
-    for (place, groups) in by_place {
+    for (place, groups) in Servers::sort(ids, |id| store.servers.of_conversation(id)) {
         let find = FindLeft { user, groups };
         left.extend(store.servers.read(place, &find).await?);
     }
@@ -256,13 +251,8 @@ async fn find_members(
     store: &MysqlStore,
     keys: impl Iterator<Item = (ConversationId, UserId)>,
 ) -> Result<HashMap<ConversationId, Membership>, StoreError> {
-    let mut by_place: BTreeMap<Place, Vec<(ConversationId, UserId)>> = BTreeMap::new();
-    for key in keys {
-        let place = store.servers.of_conversation(&key.0);
-        by_place.entry(place).or_default().push(key);
-    }
     let mut members = HashMap::new();
-    for (place, keys) in by_place {
+    for (place, keys) in Servers::sort(keys, |(id, _)| store.servers.of_conversation(id)) {
         let found = store.servers.read(place, &FindMembers(keys)).await?;
         members.extend(found.into_iter().map(|m| (m.conversation.clone(), m)));
     }
@@ -274,12 +264,8 @@ async fn count_others(
     user: &UserId,
     positions: impl Iterator<Item = (ConversationId, u64)>,
 ) -> Result<HashMap<(ConversationId, u64), u64>, StoreError> {
-    let mut by_place: BTreeMap<Place, Vec<(ConversationId, u64)>> = BTreeMap::new();
-    for position in positions {
-        let place = store.servers.of_conversation(&position.0);
-        by_place.entry(place).or_default().push(position);
-    }
     let mut counted = HashMap::new();
+    let by_place = Servers::sort(positions, |(id, _)| store.servers.of_conversation(id));
     for (place, positions) in by_place {
         let count = CountOthers { user, positions };
         counted.extend(store.servers.read(place, &count).await?);
@@ -382,7 +368,7 @@ impl Work for CountOthers<'_> {
         for positions in self.positions.chunks(ROWS_MAX) {
             let mut sql =
                 Sql::new("SELECT conversation, seq, counting, counting_first FROM message WHERE");
-            let positions = positions.iter().map(|(id, seq)| (id, Second::Seq(*seq)));
+            let positions = positions.iter().map(|(id, seq)| (id, Second::Number(*seq)));
             push_positions(&mut sql, "conversation", "seq", positions);
             for row in sql.build().fetch_all(&mut *connection).await? {
                 let position = (conversation_id(&row, 0)?, row.try_get(1)?);

@@ -120,7 +120,7 @@ pub(super) async fn load_recalls(
     let mut recalls = HashMap::new();
     for targets in targets.chunks(ROWS_MAX) {
         let mut sql = Sql::new("SELECT conversation, target, seq FROM recall WHERE");
-        let targets = targets.iter().map(|(id, seq)| (*id, Second::Seq(*seq)));
+        let targets = targets.iter().map(|(id, seq)| (*id, Second::Number(*seq)));
         push_positions(&mut sql, "conversation", "target", targets);
         for row in sql.build().fetch_all(&mut *connection).await? {
             let key = (conversation_id(&row, 0)?, row.try_get(1)?);

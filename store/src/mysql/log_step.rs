@@ -381,7 +381,9 @@ impl<'c> Batch<'c> {
         for positions in wanted.chunks(ROWS_MAX) {
             let mut sql = Sql::new(ENTRY_COLUMNS);
             sql.push(" WHERE");
-            let positions = positions.iter().map(|(id, seq)| (*id, Second::Seq(*seq)));
+            let positions = positions
+                .iter()
+                .map(|(id, seq)| (*id, Second::Number(*seq)));
             push_positions(&mut sql, "conversation", "seq", positions);
             for row in sql.build().fetch_all(&mut *connection).await? {
                 let entry = stored_entry(&row)?;

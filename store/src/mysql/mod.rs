@@ -169,11 +169,7 @@ impl MysqlStore {
         things: &'t [T],
         place: impl Fn(&T) -> Place,
     ) -> BTreeMap<Place, Vec<(usize, &'t T)>> {
-        let mut by_place: BTreeMap<Place, Vec<(usize, &T)>> = BTreeMap::new();
-        for (at, thing) in things.iter().enumerate() {
-            by_place.entry(place(thing)).or_default().push((at, thing));
-        }
-        by_place
+        Servers::sort(things.iter().enumerate(), |(_, thing)| place(thing))
     }
 
     async fn check_user(&self, user: &UserId) -> Result<(), StoreError> {

@@ -1,6 +1,6 @@
 //! Stretches of inboxes and logs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use sluice_protocol::{ConversationId, Seq, UserId, UserSeq};
 use sqlx::{MySqlConnection, Row};
@@ -10,7 +10,7 @@ use super::{
     failure::Failure,
     members::find_members,
     rows::{ENTRY_COLUMNS, ROWS_MAX, Second, Sql, conversation_id, push_positions, stored_entry},
-    servers::{Place, Work},
+    servers::{Servers, Work},
 };
 use crate::{
     ConversationPage, InboxPage, PageLimit, Range, StoreError, StoredEntry,
@@ -125,11 +125,9 @@ pub(super) async fn entries(
     store: &MysqlStore,
     positions: &[(ConversationId, u64)],
 ) -> Result<HashMap<(ConversationId, u64), StoredEntry>, StoreError> {
-    let mut by_place: BTreeMap<Place, Vec<(ConversationId, u64)>> = BTreeMap::new();
-    for position in positions {
-        let place = store.servers.of_conversation(&position.0);
-        by_place.entry(place).or_default().push(position.clone());
-    }
+    let by_place = Servers::sort(positions.iter().cloned(), |(id, _)| {
+        store.servers.of_conversation(id)
+    });
     let mut found = HashMap::with_capacity(positions.len());
     for (place, positions) in by_place {
         found.extend(store.servers.read(place, &Entries(positions)).await?);
@@ -146,7 +144,7 @@ impl Work for Entries {
         for positions in self.0.chunks(ROWS_MAX) {
             let mut sql = Sql::new(ENTRY_COLUMNS);
             sql.push(" WHERE");
-            let positions = positions.iter().map(|(id, seq)| (id, Second::Seq(*seq)));
+            let positions = positions.iter().map(|(id, seq)| (id, Second::Number(*seq)));
             push_positions(&mut sql, "conversation", "seq", positions);
             for row in sql.build().fetch_all(&mut *connection).await? {
                 let entry = stored_entry(&row)?;

@@ -89,21 +89,34 @@ pub(super) fn padded<T: Clone>(items: impl IntoIterator<Item = T>) -> Vec<T> {
     items
 }
 
-/// `(conversation = … AND seq = …) OR …`: a form that the planners of all
-/// engines turn into look-ups, unlike rows in an IN list.
+/// Pairs of a conversation and something in it; see [`push_pairs`].
 pub(super) fn push_positions<'p>(
     sql: &mut Sql,
     conversation: &str,
     second: &str,
     positions: impl IntoIterator<Item = (&'p ConversationId, Second<'p>)>,
 ) {
-    for (at, (id, value)) in padded(positions).into_iter().enumerate() {
+    let pairs = positions
+        .into_iter()
+        .map(|(id, value)| (id.as_str(), value));
+    push_pairs(sql, conversation, second, pairs);
+}
+
+/// `(conversation = … AND seq = …) OR …`: a form that the planners of all
+/// engines turn into look-ups, unlike rows in an IN list.
+pub(super) fn push_pairs<'p>(
+    sql: &mut Sql,
+    first: &str,
+    second: &str,
+    pairs: impl IntoIterator<Item = (&'p str, Second<'p>)>,
+) {
+    for (at, (id, value)) in padded(pairs).into_iter().enumerate() {
         sql.push(if at == 0 { " (" } else { " OR (" });
-        sql.push(conversation).push(" = ");
-        sql.push_bind(id.as_str().as_bytes());
+        sql.push(first).push(" = ");
+        sql.push_bind(id.as_bytes());
         sql.push(" AND ").push(second).push(" = ");
         match value {
-            Second::Seq(seq) => sql.push_bind(seq),
+            Second::Number(number) => sql.push_bind(number),
             Second::User(user) => sql.push_bind(user.as_str().as_bytes()),
             Second::Sent(id) => sql.push_bind(&id.as_bytes()[..]),
         };
@@ -111,10 +124,10 @@ pub(super) fn push_positions<'p>(
     }
 }
 
-/// The other half of a key that begins with a conversation.
+/// The other half of a key that begins with a conversation or a user.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Second<'u> {
-    Seq(u64),
+    Number(u64),
     User(&'u UserId),
     Sent(ClientMsgId),
 }

@@ -1,6 +1,6 @@
 //! What was sent before, by its sender's name for it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use sluice_protocol::{ClientMsgId, ConversationId, UserId};
 use sqlx::MySqlConnection;
@@ -11,7 +11,7 @@ use super::{
     failure::Failure,
     log_rows::find_sent,
     pulls::Entries,
-    servers::{Place, Work},
+    servers::{Servers, Work},
 };
 use crate::{StoreError, Stored};
 
@@ -40,11 +40,9 @@ pub(super) async fn first_answers(
     store: &MysqlStore,
     sent: &[SentKey],
 ) -> Result<Vec<Option<Stored>>, StoreError> {
-    let mut by_place: BTreeMap<Place, Vec<usize>> = BTreeMap::new();
-    for (at, (conversation, ..)) in sent.iter().enumerate() {
-        let place = store.servers.of_conversation(conversation);
-        by_place.entry(place).or_default().push(at);
-    }
+    let by_place = Servers::sort(0..sent.len(), |at| {
+        store.servers.of_conversation(&sent[*at].0)
+    });
     let (mut places, mut answers) = (Vec::new(), Vec::new());
     for (place, part) in by_place {
         let keys = part.iter().map(|at| sent[*at].clone()).collect();

@@ -1,7 +1,7 @@
 //! The servers: pools of connections, which of them holds what, and how a piece
 //! of work is run on one of them, again if need be.
 
-use std::{future::Future, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, future::Future, str::FromStr, time::Duration};
 
 use sluice_protocol::{ConversationId, UserId, partition_of};
 use sqlx::{
@@ -140,6 +140,18 @@ impl Servers {
     /// Where a conversation's rows are.
     pub(super) fn of_conversation(&self, conversation: &ConversationId) -> Place {
         self.of_key(conversation.as_str())
+    }
+
+    /// Things by the server that they are on, each server's in their order.
+    pub(super) fn sort<T>(
+        things: impl IntoIterator<Item = T>,
+        place: impl Fn(&T) -> Place,
+    ) -> BTreeMap<Place, Vec<T>> {
+        let mut by_place: BTreeMap<Place, Vec<T>> = BTreeMap::new();
+        for thing in things {
+            by_place.entry(place(&thing)).or_default().push(thing);
+        }
+        by_place
     }
 
     fn of_key(&self, key: &str) -> Place {

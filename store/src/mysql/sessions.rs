@@ -9,7 +9,6 @@ use super::{
     failure::Failure,
     rows::{ROWS_MAX, Sql, push_list},
     servers::Work,
-    users::status_from_sql,
 };
 use crate::{SessionOpening, SessionOutcome, SessionProof, SessionRefusal, UserStatus};
 
@@ -81,7 +80,7 @@ async fn open(
     let Some(user) = user else {
         return refused(SessionRefusal::UnknownUser);
     };
-    if status_from_sql(user.try_get(0)?)? == UserStatus::Banned {
+    if UserStatus::of_code(user.try_get(0)?)? == UserStatus::Banned {
         return refused(SessionRefusal::Banned);
     }
     let last = last_session(connection, opening).await?;

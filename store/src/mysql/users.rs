@@ -5,7 +5,7 @@ use sqlx::{MySqlConnection, Row, mysql::MySqlRow};
 
 use super::{
     failure::Failure,
-    rows::{ROWS_MAX, Sql, damaged, push_list, text, user_id},
+    rows::{ROWS_MAX, Second, Sql, push_list, push_pairs, text, user_id},
     servers::Work,
 };
 use crate::{NewUser, StoreError, User, UserStatus};
@@ -53,7 +53,7 @@ impl Work for CreateUser {
         .bind(user.id.as_str().as_bytes())
         .bind(user.username.as_bytes())
         .bind(user.password_hash.as_bytes())
-        .bind(status_to_sql(UserStatus::Normal))
+        .bind(UserStatus::Normal.code())
         .bind(user.created_ms)
         .execute(&mut *connection)
         .await?;
@@ -76,11 +76,11 @@ impl Work for SetStatus {
         let Some(old) = lock_user(connection, &self.user).await? else {
             return Ok(false);
         };
-        if old == status_to_sql(self.status) {
+        if old == self.status.code() {
             return Ok(true);
         }
         sqlx::query("UPDATE users SET status = ? WHERE user_id = ?")
-            .bind(status_to_sql(self.status))
+            .bind(self.status.code())
             .bind(self.user.as_str().as_bytes())
             .execute(&mut *connection)
             .await?;
@@ -161,18 +161,10 @@ impl Work for FindBlocks {
     ) -> Result<Vec<(UserId, UserId)>, Failure> {
         let mut blocks = Vec::new();
         for pairs in self.0.chunks(ROWS_MAX) {
-            let mut sql = Sql::new("SELECT blocker, blocked FROM block WHERE ");
-            for (at, (blocker, blocked)) in pairs.iter().enumerate() {
-                sql.push(if at == 0 {
-                    "(blocker = "
-                } else {
-                    " OR (blocker = "
-                });
-                sql.push_bind(blocker.as_str().as_bytes());
-                sql.push(" AND blocked = ");
-                sql.push_bind(blocked.as_str().as_bytes());
-                sql.push(")");
-            }
+            let mut sql = Sql::new("SELECT blocker, blocked FROM block WHERE");
+            let pairs = pairs.iter();
+            let pairs = pairs.map(|(blocker, blocked)| (blocker.as_str(), Second::User(blocked)));
+            push_pairs(&mut sql, "blocker", "blocked", pairs);
             for row in sql.build().fetch_all(&mut *connection).await? {
                 blocks.push((user_id(&row, 0)?, user_id(&row, 1)?));
             }
@@ -181,31 +173,12 @@ impl Work for FindBlocks {
     }
 }
 
-/// As in `users.status`.
-pub(super) fn status_to_sql(status: UserStatus) -> u8 {
-    match status {
-        UserStatus::Normal => 1,
-        UserStatus::Banned => 2,
-        UserStatus::Muted => 3,
-    }
-}
-
-/// The inverse.
-pub(super) fn status_from_sql(status: u8) -> Result<UserStatus, StoreError> {
-    match status {
-        1 => Ok(UserStatus::Normal),
-        2 => Ok(UserStatus::Banned),
-        3 => Ok(UserStatus::Muted),
-        _ => Err(damaged("an unknown user status")),
-    }
-}
-
 fn user(row: &MySqlRow) -> Result<User, Failure> {
     Ok(User {
         id: user_id(row, 0)?,
         username: text(row, 1)?,
         password_hash: text(row, 2)?,
-        status: status_from_sql(row.try_get(3)?)?,
+        status: UserStatus::of_code(row.try_get(3)?)?,
         token_epoch: row.try_get(4)?,
     })
 }

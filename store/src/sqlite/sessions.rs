@@ -7,7 +7,6 @@ use super::{
     conversation_state::{inbox_end, user_key},
     integer::{UserKey, from_sql, to_sql},
     memory::WriterMemory,
-    users::status_from_sql,
     writer::Write,
 };
 use crate::{SessionOpening, SessionOutcome, SessionProof, SessionRefusal, StoreError, UserStatus};
@@ -69,7 +68,7 @@ fn open(connection: &Connection, opening: &SessionOpening) -> Result<SessionOutc
         .query_row([opening.user.as_str()], |row| {
             Ok((
                 row.get::<_, UserKey>(0)?,
-                row.get::<_, i32>(1)?,
+                row.get::<_, u8>(1)?,
                 from_sql(row.get(2)?),
             ))
         })
@@ -77,7 +76,7 @@ fn open(connection: &Connection, opening: &SessionOpening) -> Result<SessionOutc
     let Some((user, status, epoch)) = user else {
         return Ok(SessionOutcome::Refused(SessionRefusal::UnknownUser));
     };
-    if status_from_sql(status)? == UserStatus::Banned {
+    if UserStatus::of_code(status)? == UserStatus::Banned {
         return Ok(SessionOutcome::Refused(SessionRefusal::Banned));
     }
     let last = last_session(connection, user, opening)?;

@@ -57,7 +57,7 @@ impl Write for CreateUser {
                 user.id.as_str(),
                 user.username,
                 user.password_hash,
-                status_to_sql(UserStatus::Normal),
+                UserStatus::Normal.code(),
                 to_sql(user.created_ms)
             ])?;
         match rows {
@@ -74,7 +74,7 @@ impl Write for SetStatus {
         let Some(user) = user_key(connection, &self.user)? else {
             return Ok(false);
         };
-        let status = status_to_sql(self.status);
+        let status = self.status.code();
         let changed = connection
             .prepare_cached("UPDATE users SET status = ?2 WHERE id = ?1 AND status <> ?2")?
             .execute(params![user, status])?;
@@ -151,31 +151,12 @@ impl Read for Blocks {
     }
 }
 
-/// As in `users.status`.
-pub(super) fn status_to_sql(status: UserStatus) -> i32 {
-    match status {
-        UserStatus::Normal => 1,
-        UserStatus::Banned => 2,
-        UserStatus::Muted => 3,
-    }
-}
-
-/// The inverse.
-pub(super) fn status_from_sql(status: i32) -> Result<UserStatus, StoreError> {
-    match status {
-        1 => Ok(UserStatus::Normal),
-        2 => Ok(UserStatus::Banned),
-        3 => Ok(UserStatus::Muted),
-        other => Err(StoreError::Damaged(format!("unknown user status {other}"))),
-    }
-}
-
 fn user(row: &Row<'_>) -> Result<User, StoreError> {
     Ok(User {
         id: user_id(row, 0)?,
         username: row.get(1)?,
         password_hash: row.get(2)?,
-        status: status_from_sql(row.get(3)?)?,
+        status: UserStatus::of_code(row.get(3)?)?,
         token_epoch: from_sql(row.get(4)?),
     })
 }
