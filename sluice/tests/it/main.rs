@@ -22,6 +22,7 @@ mod restarts;
 mod roles;
 mod same_device;
 mod server;
+mod shell;
 mod slow_http;
 mod stops;
 mod talkers;
