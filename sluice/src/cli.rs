@@ -96,7 +96,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Command::Keys(args) => keys::run(args),
             Command::Keygen(args) => keygen::run(args),
             Command::Migrate(args) => migrate::run(args, shutdown.clone()).await,
-            Command::Months(args) => months::run(args).await,
+            Command::Months(args) => months::run(args, shutdown.clone()).await,
             Command::DeadLetters(args) => dead_letters::run(args, shutdown).await,
             Command::Demo(args) => demo::run(*args, shutdown).await,
             Command::Chat(args) => chat::run(args, shutdown).await,

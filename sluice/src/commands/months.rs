@@ -15,9 +15,10 @@ use sluice_protocol::{
     packet::{ContentType, MemberRole},
 };
 use sluice_store::{ArchiveReader, Content, Month, MonthAge, MysqlMonths, StoredEntry};
+use tokio_util::sync::CancellationToken;
 
 use super::serve::Place;
-use crate::chat::printable;
+use crate::{chat::printable, cli::Stopped};
 
 /// Add, archive and drop months of messages (MySQL, MariaDB)
 ///
@@ -80,9 +81,20 @@ enum Action {
     },
 }
 
-/// Runs the command.
-pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    match args.action {
+/// Runs the command. What Ctrl-C leaves half done, the same command does again:
+/// an archive has no name before it is whole, and a month goes last of all.
+pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
+    if let Action::Read { file } = &args.action {
+        read(file, &shutdown)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let done = shutdown.run_until_cancelled(act(args.action)).await;
+    done.unwrap_or_else(|| Err(Stopped("the end").into()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn act(action: Action) -> anyhow::Result<()> {
+    match action {
         Action::List { place } => list(&open(place).await?).await?,
         Action::Add { place, ahead } => add(&open(place).await?, ahead).await?,
         Action::Archive { place, month, to } => {
@@ -100,9 +112,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             let entries = months.drop_month(month, archive.as_deref()).await?;
             say(&format!("{month} is dropped, with {entries} entries"))?;
         }
-        Action::Read { file } => read(&file)?,
+        // Of a file alone.
+        Action::Read { .. } => {}
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 async fn open(place: Place) -> anyhow::Result<MysqlMonths> {
@@ -151,9 +164,12 @@ async fn add(months: &MysqlMonths, ahead: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn read(file: &Path) -> anyhow::Result<()> {
+fn read(file: &Path, shutdown: &CancellationToken) -> anyhow::Result<()> {
     let mut stdout = std::io::BufWriter::new(std::io::stdout().lock());
     for entry in ArchiveReader::open(file)? {
+        if shutdown.is_cancelled() {
+            return Err(Stopped("the end").into());
+        }
         writeln!(stdout, "{}", printable::json(&to_json(&entry?)))?;
     }
     Ok(stdout.flush()?)

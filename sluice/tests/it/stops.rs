@@ -82,16 +82,16 @@ fn who_is_stopped_before_the_end_says_so_by_130() {
 }
 
 #[tokio::test]
-async fn a_stopped_migration_says_how_far_it_got() {
+async fn a_stopped_migration_or_change_of_months_says_so() {
     let database = MariaDb::start().await.unwrap();
     let servers = format!(
         "[{{ url = {:?}, shards = \"0-63\" }}]",
         database.url("sluice")
     );
-    let migrate = || {
-        let mut migrate = command(&["migrate"]);
-        migrate.env("SLUICE__STORE__MYSQL__SERVERS", &servers);
-        migrate.spawn().unwrap()
+    let start = |arguments| {
+        let mut sluice = command(arguments);
+        sluice.env("SLUICE__STORE__MYSQL__SERVERS", &servers);
+        sluice.spawn().unwrap()
     };
     // Somebody else is at it.
     let mut other = Command::new("mariadb")
@@ -111,19 +111,24 @@ async fn a_stopped_migration_says_how_far_it_got() {
     said.read_line(&mut locked).unwrap();
     assert!(locked.contains('1'), "{locked}");
 
-    let waiting = migrate();
-    std::thread::park_timeout(Duration::from_secs(1));
-    signal(&waiting, "-INT");
-    let stopped = end(waiting);
-    let told = String::from_utf8(stopped.stderr).unwrap();
-    assert_eq!(stopped.status.code(), Some(130), "{told}");
+    let stop = |arguments| {
+        let waiting = start(arguments);
+        std::thread::park_timeout(Duration::from_secs(1));
+        signal(&waiting, "-INT");
+        let stopped = end(waiting);
+        let told = String::from_utf8(stopped.stderr).unwrap();
+        assert_eq!(stopped.status.code(), Some(130), "{told}");
+        (told, String::from_utf8(stopped.stdout).unwrap())
+    };
+    let (told, done) = stop(&["migrate"]);
     assert!(told.contains("run it again"), "{told}");
-    let told = String::from_utf8(stopped.stdout).unwrap();
-    assert!(told.contains("nothing done; stopped"), "{told}");
+    assert!(done.contains("nothing done; stopped"), "{done}");
+    let (told, _) = stop(&["months", "add"]);
+    assert!(told.contains("stopped before"), "{told}");
 
     other.kill().unwrap();
     other.wait().unwrap();
-    let done = end(migrate());
+    let done = end(start(&["migrate"]));
     assert!(done.status.success(), "{done:?}");
     let told = String::from_utf8(done.stdout).unwrap();
     assert!(told.contains("made, schema version"), "{told}");
