@@ -84,6 +84,79 @@ async fn without_redis_sends_are_put_off_and_nothing_is_acked() {
     }
 }
 
+/// While MariaDB is away, for longer than so few deliveries take, nothing that
+/// waits for it is taken for poison: messages, receipts and logins go through
+/// when it is back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_mariadb_everything_waits_and_nothing_is_set_aside() {
+    const SENDS: u64 = 40;
+    let mut roles = Roles::start().await;
+    let few = [
+        ("SLUICE__BUS__REDIS__DELIVERIES_MAX", "3"),
+        // So that each try fails soon, and there are many.
+        ("SLUICE__STORE__MYSQL__ACQUIRE_TIMEOUT_MS", "300"),
+    ];
+    let services = [
+        roles.service_with(&few).await,
+        roles.service_with(&few).await,
+    ];
+    let gateway = roles.gateway().await;
+    let api = http(&services[0]);
+    let alice = Account::register(&api, "alice").await;
+    let bob = Account::register(&api, "bob").await;
+    let connect = |account: &Account, device| {
+        account.device(device, &endpoint(&gateway), LocalState::memory())
+    };
+    let (alice_client, mut alice_events) = connect(&alice, "phone");
+    let (bob_client, mut bob_events) = connect(&bob, "phone");
+    for events in [&mut alice_events, &mut bob_events] {
+        while events.next().await.unwrap() != Event::CaughtUp {}
+    }
+    // What bob hears is acked about a second later, and then read.
+    let say = async |text: &str| {
+        let target = Target::User(bob.user.clone());
+        let sent = alice_client.send(target, ContentType::Text, text.to_owned());
+        sent.await.unwrap()
+    };
+    let first = say("before").await.acked().await.unwrap();
+    while !matches!(bob_events.next().await.unwrap(), Event::Entry { .. }) {}
+    roles.mariadb.kill().unwrap();
+    bob_client
+        .read(&first.conversation, first.seq)
+        .await
+        .unwrap();
+    let (tablet, mut tablet_events) = connect(&bob, "tablet");
+    let mut pending = Vec::new();
+    for number in 1..=SENDS {
+        pending.push(say(&number.to_string()).await);
+    }
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    for process in &services {
+        let admin = process.addresses.admin.clone().unwrap();
+        assert!(metric(&admin, "sluice_work_failures_total").await > 3.0);
+    }
+    roles.mariadb.restart().await.unwrap();
+    for (number, send) in pending.into_iter().enumerate() {
+        let acked = tokio::time::timeout(2 * PATIENCE, send.acked()).await;
+        assert_eq!(acked.unwrap().unwrap().seq.0, number as u64 + 2);
+    }
+    let heard = async {
+        while tablet_events.next().await.unwrap() != Event::CaughtUp {}
+        while !matches!(alice_events.next().await.unwrap(), Event::Read { .. }) {}
+    };
+    tokio::time::timeout(PATIENCE, heard).await.unwrap();
+    for process in &services {
+        let admin = process.addresses.admin.clone().unwrap();
+        assert_eq!(metric(&admin, "sluice_bus_dead_letters_total").await, 0.0);
+    }
+    for client in [alice_client, bob_client, tablet] {
+        client.disconnect(true).await;
+    }
+    for process in std::iter::once(gateway).chain(services) {
+        process.stop().await.unwrap();
+    }
+}
+
 /// As after a failover to a replica that had nothing: entries, routes and leases
 /// are gone. What was not acked comes again, and gateways say who is there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -66,6 +66,13 @@ impl Roles {
         self.role(command, "service.toml", &[]).await
     }
 
+    /// With all services, and these variables in its environment.
+    pub(crate) async fn service_with(&self, variables: &[(&str, &str)]) -> Process {
+        let mut command = tokio::process::Command::new(SLUICE);
+        command.args(["service", "--http", "127.0.0.1:0"]);
+        self.role(command, "service.toml", variables).await
+    }
+
     /// `sluice gateway` on free ports.
     pub(crate) async fn gateway(&self) -> Process {
         self.gateway_with(&[]).await
