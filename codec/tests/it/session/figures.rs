@@ -68,6 +68,8 @@ fn figures_of_a_bulk() {
         (0.0, 100_000, 8 * 1024),
         (0.05, 100_000, 16 * 1024),
         (0.2, 100_000, 16 * 1024),
+        (0.0, 100_000, 2_500),
+        (0.0, 300_000, 4_000),
         (0.2, 0, 0),
     ] {
         let faults = Faults {
@@ -76,7 +78,7 @@ fn figures_of_a_bulk() {
             ..Faults::lossy(loss)
         };
         let mut pair = Pair::new(faults, 3);
-        let total = 4_000_000_u32;
+        let total = 2_000_000_u32;
         let mut sent = 0;
         while sent < total {
             while sent < total && pair.send(CLIENT_SIDE, Channel::CONTROL, 20_000) {
