@@ -6,16 +6,16 @@
 //! then, never gives. So this is NewReno (RFC 9002, section 7) with another answer to loss:
 //!
 //! - In proportion: a round that lost a tenth makes the window smaller by a
-//!   twentieth. With a datagram more each round the window stands at 2 / loss
-//!   datagrams: 40 at 5 %, 10 at 20 %, where NewReno has 5 and 3. At a bottleneck
-//!   it goes over what fits by two datagrams.
+//!   fortieth. With a datagram more each round the window stands at 4 / loss
+//!   datagrams: 80 at 5 %, 20 at 20 %, where NewReno has 5 and 3. At a bottleneck
+//!   without a queue it goes over what fits by four datagrams.
 //! - By three tenths, where one of these tells of congestion: the shortest round
 //!   trip of the last round is well above the path's, so a queue stands somewhere
-//!   (jitter doesn't raise the shortest); or more than three in ten were lost.
+//!   (jitter doesn't raise the shortest); or more than a third was lost.
 //! - To the least, where several probes brought nothing (persistent congestion).
 //!
 //! And it yields before anything is lost: slow start ends when the shortest round
-//! trip begins to rise (the idea of HyStart), and the window shrinks by an eighth a round
+//! trip begins to rise (the idea of HyStart) or a quarter is lost, and the window shrinks by an eighth a round
 //! while a queue of half a round trip stands, so a bulk doesn't make a chat wait. A session that doesn't use up its
 //! window neither grows nor shrinks by proportion.
 //!
@@ -29,6 +29,8 @@ const DATAGRAM: u64 = DATAGRAM_MIN_BYTES as u64;
 const WINDOW_FIRST: u64 = 10 * DATAGRAM;
 /// A window never falls below it.
 const WINDOW_MIN: u64 = 4 * DATAGRAM;
+/// Losses alone, in proportion, don't make it smaller than this.
+const WINDOW_LOSSY: u64 = 6 * DATAGRAM;
 /// A window never rises above it: twice what a session can have in its send buffer.
 const WINDOW_MAX: u64 = 512 * 1024;
 /// Datagrams that may go at once.
@@ -38,7 +40,7 @@ const FLOOR_EXPIRES_US: u64 = 10_000_000;
 /// Until the queue has gone, and one in which it is gone.
 const FLOOR_ROUNDS: u8 = 3;
 /// A round with fewer packets says nothing of the rate of loss.
-const ROUND_MIN_PACKETS: u32 = 16;
+const ROUND_MIN_PACKETS: u32 = 40;
 
 /// Window and pacing of one path.
 #[derive(Debug)]
@@ -144,7 +146,9 @@ impl Congestion {
             self.floor_at_us = now_us;
         } else if now_us.saturating_sub(self.floor_at_us) > FLOOR_EXPIRES_US {
             self.floor_at_us = now_us;
-            self.floor_rounds = FLOOR_ROUNDS;
+            if self.has_queue_or_longer_path() {
+                self.floor_rounds = FLOOR_ROUNDS;
+            }
         }
         self.round.shortest_us = self.round.shortest_us.min(sample_us);
     }
@@ -172,8 +176,11 @@ impl Congestion {
         }
         if self.round.was_full && !self.round.has_shrunk {
             let packets = u64::from(self.round.acked + self.round.lost).max(1);
-            let less = self.window * u64::from(self.round.lost) / packets / 2;
-            self.window = (self.window - less).max(WINDOW_MIN);
+            let less = self.window * u64::from(self.round.lost) / packets / 4;
+            self.window = (self.window - less).max(WINDOW_LOSSY.min(self.window));
+            if u64::from(self.round.lost) * 4 >= packets {
+                self.threshold = self.threshold.min(self.window);
+            }
         }
         self.last_round_us = self.round.shortest_us;
         self.round = Round::begin(next);
@@ -208,13 +215,18 @@ impl Congestion {
     }
 
     fn is_congested(&self) -> bool {
-        let shortest_us = self.last_shortest_us();
-        let queue_us = (self.floor_us / 4).max(10_000);
-        if shortest_us != u64::MAX && shortest_us > self.floor_us.saturating_add(queue_us) {
+        if self.has_queue_or_longer_path() {
             return true;
         }
         let packets = self.round.acked + self.round.lost;
-        packets >= ROUND_MIN_PACKETS && self.round.lost * 10 > packets * 3
+        packets >= ROUND_MIN_PACKETS && self.round.lost * 20 > packets * 7
+    }
+
+    /// The shortest round trip of late is well above the path's.
+    fn has_queue_or_longer_path(&self) -> bool {
+        let shortest_us = self.last_shortest_us();
+        let queue_us = (self.floor_us / 4).max(10_000);
+        shortest_us != u64::MAX && shortest_us > self.floor_us.saturating_add(queue_us)
     }
 
     /// A queue of half a round trip.

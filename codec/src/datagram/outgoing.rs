@@ -23,6 +23,10 @@ use super::{
 
 /// Room left in a packet with a piece, for the ACK that may ride along.
 const ACK_ROOM_BYTES: usize = 44;
+/// Echoes cost at most one in this many bytes,
+const ECHO_SHARE: usize = 25;
+/// of which so many can be saved up.
+const ECHO_SAVED_BYTES: usize = 2048;
 /// Larger messages are not echoed.
 const ECHO_MAX_BYTES: usize = 256;
 /// Unreliable messages that wait at most.
@@ -79,6 +83,8 @@ pub(crate) struct Outgoing {
     due: VecDeque<u32>,
     /// Keys of small messages that were sent again.
     echoes: VecDeque<u32>,
+    /// What may be spent on them.
+    echo_bytes: usize,
     passing: VecDeque<Passing>,
     /// All payloads with their overhead.
     bytes: usize,
@@ -339,6 +345,11 @@ impl Outgoing {
         }))
     }
 
+    /// A packet has left: a part of its bytes may be spent on echoes.
+    pub(crate) fn earn_echo(&mut self, bytes: usize) {
+        self.echo_bytes = (self.echo_bytes + bytes / ECHO_SHARE).min(ECHO_SAVED_BYTES);
+    }
+
     /// Whether something waits for [`Outgoing::put_echo`], if it isn't acknowledged.
     pub(crate) fn has_echo(&self) -> bool {
         !self.echoes.is_empty()
@@ -353,6 +364,7 @@ impl Outgoing {
         room: usize,
         number: u64,
     ) -> Option<SentFrame> {
+        let room = room.min(self.echo_bytes);
         while let Some(key) = self.echoes.front().copied() {
             let message = self.at(key).filter(|it| it.due == 0 && it.acked == 0);
             if let Some(message) = message {
@@ -360,8 +372,10 @@ impl Outgoing {
                 if message.newest_packet == number || data_len(&data) > room {
                     return None;
                 }
+                let before = out.len();
                 data.put(out);
                 message.newest_packet = number;
+                self.echo_bytes -= out.len() - before;
             }
             let is_put = self.at(key).is_some_and(|it| it.newest_packet == number);
             self.echoes.pop_front();

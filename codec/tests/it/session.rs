@@ -5,6 +5,7 @@ mod faults;
 mod figures;
 mod hostile;
 mod idle;
+mod kcp;
 mod network;
 mod pair;
 mod paths;

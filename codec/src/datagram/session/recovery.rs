@@ -244,8 +244,9 @@ impl Session {
     /// packets have none after them whose ACK could.
     fn probe(&self, now_us: u64, active: &mut Active) {
         active.probe_count = active.probe_count.saturating_add(1);
-        // One probe may be lost like the packet before it; two rarely are.
-        active.probes_due = active.probe_count.min(2);
+        // From the third time on two packets: if both paths lose many, one probe
+        // after the other could be lost until the peer counts as dead.
+        active.probes_due = 1 + u8::from(active.probe_count > 2);
         active.probed_us = now_us;
         let overdue_us = now_us.saturating_sub(self.rtt.smoothed_us());
         let overdue = active.sent.newest_before(overdue_us);

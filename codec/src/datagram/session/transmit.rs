@@ -265,6 +265,7 @@ impl Session {
             self.keepalive
                 .on_sent(now_us.saturating_sub(self.last_sent_us));
             active.probes_due = active.probes_due.saturating_sub(1);
+            active.outgoing.earn_echo(bytes);
             active.waiting_since_us = active.waiting_since_us.min(now_us);
             let smoothed_us = self.rtt.smoothed_us();
             active.congestion.on_sent(now_us, bytes as u64, smoothed_us);

@@ -3,6 +3,7 @@
 use sluice_codec::datagram::Channel;
 
 use super::{
+    kcp,
     network::Faults,
     pair::{CLIENT_SIDE, Pair, SERVER_SIDE},
 };
@@ -108,6 +109,41 @@ fn figures_of_a_chat() {
                 let way = if is_both { "both" } else { "one " };
                 println!("{way} {:3} ms loss {loss:.2} {line}", every_us / 1000);
             }
+        }
+    }
+}
+
+/// Beside KCP: 200 bytes each way.
+#[test]
+#[ignore = "prints figures"]
+fn figures_beside_kcp() {
+    let messages = 3000;
+    for every_us in [5_000, 20_000, 100_000, 500_000] {
+        for loss in [0.0, 0.01, 0.05, 0.1, 0.2] {
+            let faults = Faults::lossy(loss);
+            let (spans, bytes) = kcp::figures(faults.clone(), every_us, 200, messages, true);
+            let mut pair = Pair::new(faults, 7);
+            for at in 0..messages {
+                pair.run_until(at * every_us);
+                assert!(pair.send(CLIENT_SIDE, Channel::CONTROL, 200));
+                pair.run_until(at * every_us + every_us / 2);
+                assert!(pair.send(SERVER_SIDE, Channel::CONTROL, 200));
+            }
+            let until_us = pair.now_us + 60_000_000;
+            assert!(pair.run_until_delivered(until_us));
+            let ours = pair.latencies(CLIENT_SIDE, Channel::CONTROL);
+            let our_bytes = pair.network.wire.iter().map(|wire| wire.bytes).sum::<u64>();
+            let ms = |spans: &[u64], part: f64| spans[(spans.len() as f64 * part) as usize] / 1000;
+            println!(
+                "{:3} ms loss {loss:.2}: p50 {} (KCP {}), p99 {} ({}) ms, {} ({}) B a message",
+                every_us / 1000,
+                ms(&ours, 0.5),
+                ms(&spans, 0.5),
+                ms(&ours, 0.99),
+                ms(&spans, 0.99),
+                our_bytes / (2 * messages),
+                bytes / (2 * messages)
+            );
         }
     }
 }
