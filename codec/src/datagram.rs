@@ -32,6 +32,7 @@ mod header;
 mod incoming;
 mod keepalive;
 mod keys;
+mod message;
 mod mtu;
 pub(crate) mod noise;
 mod numbers;

@@ -17,12 +17,10 @@ use super::{
         SEND_MAX_MESSAGES, UNRELIABLE_MAX_BYTES,
     },
     credit::Credit,
-    frame::{DATA_HEAD_MAX_BYTES, Data, Fragment},
+    message::{Message, Passing, all, data_len, piece, pieces},
     sent::SentFrame,
 };
 
-/// Room left in a packet with a piece, for the ACK that may ride along.
-const ACK_ROOM_BYTES: usize = 44;
 /// Echoes cost at most one in this many bytes,
 const ECHO_SHARE: usize = 25;
 /// of which so many can be saved up.
@@ -31,37 +29,6 @@ const ECHO_SAVED_BYTES: usize = 2048;
 const ECHO_MAX_BYTES: usize = 256;
 /// Unreliable messages that wait at most.
 const UNRELIABLE_MAX_MESSAGES: usize = 64;
-
-/// A reliable message.
-#[derive(Debug)]
-struct Message {
-    payload: Bytes,
-    /// Pieces acknowledged, by bit.
-    acked: u64,
-    /// Pieces to be sent, by bit.
-    due: u64,
-    /// The newest packet with a piece of it.
-    newest_packet: u64,
-    id: u32,
-    /// Orders it among all messages.
-    stamp: u32,
-    channel: Channel,
-    /// Pieces; 0 while it was not begun.
-    count: u8,
-    is_queued: bool,
-    was_sent: bool,
-}
-
-/// An unreliable message.
-#[derive(Debug)]
-struct Passing {
-    payload: Bytes,
-    stamp: u32,
-    id: u16,
-    channel: Channel,
-    count: u8,
-    next: u8,
-}
 
 /// What [`Outgoing::put_next`] wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +74,7 @@ impl Outgoing {
             self.drop_passing(|passing| passing.channel == channel);
         }
         let bytes = payload.len() + MESSAGE_OVERHEAD_BYTES as usize;
-        while self.bytes + bytes > SEND_MAX_BYTES || self.passing.len() >= UNRELIABLE_MAX_MESSAGES {
+        while self.bytes + bytes > SEND_MAX_BYTES || !self.has_place(mode) {
             // What would be lost anyway goes first.
             let Some(dropped) = self.passing.pop_front() else {
                 return Err(SendError::Full);
@@ -284,6 +251,11 @@ impl Outgoing {
         }
     }
 
+    /// Unreliable messages have places of their own.
+    fn has_place(&self, mode: Mode) -> bool {
+        mode.is_reliable() || self.passing.len() < UNRELIABLE_MAX_MESSAGES
+    }
+
     fn may_begin(&self, credit: &Credit) -> bool {
         // The window counts the messages of all channels: never wider than that
         // of any one of them.
@@ -443,81 +415,5 @@ impl Outgoing {
             self.passing.pop_front();
         }
         Put::Untracked
-    }
-}
-
-// === impl Message ===
-
-impl Message {
-    /// Cuts the message to pieces that fit, if it was not, or if the path
-    /// carries less than it did then. More pieces than before tell the receiver
-    /// to begin anew; ACKs of pieces of another cut say nothing.
-    fn cut(&mut self, full: usize) {
-        let fits = self.count > 0 && data_len(&self.piece(0)) <= full;
-        if !fits {
-            self.count = pieces(self.channel, &self.payload, full).max(self.count);
-            self.acked = 0;
-            self.due = all(self.count);
-        }
-    }
-
-    fn piece(&self, index: u8) -> Data<'_> {
-        piece(
-            self.channel,
-            self.id as u16,
-            &self.payload,
-            index,
-            self.count,
-        )
-    }
-
-    fn whole(&self) -> Data<'_> {
-        piece(self.channel, self.id as u16, &self.payload, 0, 1)
-    }
-}
-
-/// Pieces that a message needs.
-fn pieces(channel: Channel, payload: &Bytes, full: usize) -> u8 {
-    if Data::head_len(channel, None, payload.len()) + payload.len() <= full {
-        return 1;
-    }
-    let most = full
-        .saturating_sub(DATA_HEAD_MAX_BYTES + ACK_ROOM_BYTES)
-        .max(1);
-    payload.len().div_ceil(most).clamp(2, 64) as u8
-}
-
-fn piece(channel: Channel, id: u16, payload: &Bytes, index: u8, count: u8) -> Data<'_> {
-    if count == 1 {
-        return Data {
-            channel,
-            id,
-            fragment: None,
-            payload,
-        };
-    }
-    let fragment = Fragment {
-        index,
-        count,
-        total_bytes: payload.len() as u32,
-    };
-    let from = fragment.offset().min(payload.len());
-    let to = (from + fragment.bytes().unwrap_or(0)).min(payload.len());
-    Data {
-        channel,
-        id,
-        fragment: Some(fragment),
-        payload: &payload[from..to],
-    }
-}
-
-fn data_len(data: &Data<'_>) -> usize {
-    Data::head_len(data.channel, data.fragment, data.payload.len()) + data.payload.len()
-}
-
-fn all(count: u8) -> u64 {
-    match count {
-        0 => 0,
-        count => u64::MAX >> (64 - count.min(64)),
     }
 }

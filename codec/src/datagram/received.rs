@@ -85,6 +85,11 @@ impl Received {
         }
     }
 
+    /// Makes the ACK that is owed go without delay.
+    pub(crate) fn hurry(&mut self, now_us: u64) {
+        self.ack_at_us = self.ack_at_us.min(now_us);
+    }
+
     /// When an ACK must be sent.
     pub(crate) fn ack_at_us(&self) -> Option<u64> {
         (self.ack_at_us != NEVER).then_some(self.ack_at_us)

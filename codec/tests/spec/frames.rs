@@ -107,7 +107,7 @@ fn pieces_are_framed_as_the_spec_shows() {
 fn acks_are_framed_as_the_spec_shows() {
     let examples = examples();
     let mut server = session(Side::Server);
-    receive(&mut server, 0, &[1]);
+    receive(&mut server, 0, &examples["ordered"]);
     assert_eq!(server.timeout(), Some(25_000));
     assert_eq!(transmit(&mut server, 25_000), examples["ack"]);
     let mut server = session(Side::Server);

@@ -99,13 +99,15 @@ impl Session {
         if payload.is_empty() {
             return Err(Violation::Empty);
         }
-        let (mut is_eliciting, mut is_answer, mut is_challenged) = (false, false, false);
+        let (mut is_eliciting, mut is_pinged) = (false, false);
+        let (mut is_answer, mut is_challenged) = (false, false);
         let mut close = None;
         while !payload.is_empty() {
             let frame = Frame::take(&mut payload)?;
             is_eliciting |= frame.is_eliciting();
             match frame {
-                Frame::Padding | Frame::Ping => {}
+                Frame::Padding => {}
+                Frame::Ping => is_pinged = true,
                 Frame::Ack(ack) => {
                     is_answer = true;
                     self.on_ack(now_us, active, &ack)?;
@@ -144,6 +146,10 @@ impl Session {
         }
         active.is_credit_due |= self.credit.should_tell();
         active.received.insert(now_us, number, is_eliciting);
+        if is_pinged {
+            // Nothing more is likely to come that the ACK could wait for.
+            active.received.hurry(now_us);
+        }
         Ok(close)
     }
 }
