@@ -132,6 +132,22 @@ fn a_demo_runs_on_a_cluster() {
 }
 
 #[test]
+fn the_scale_table_has_a_row_for_each_shape() {
+    let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tools/scale"))
+        .args(["--program", SLUICE, "--limit", "5"])
+        .args(["--services", "1", "--gateways", "1,2"])
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    let table = String::from_utf8(output.stdout).unwrap();
+    let rows: Vec<_> = table.lines().skip(2).collect();
+    assert!(rows[0].starts_with("| 1 | 1 | "), "{table}");
+    assert!(rows[1].starts_with("| 1 | 2 | "), "{table}");
+    assert_eq!(rows.len(), 2, "{table}");
+}
+
+#[test]
 fn nothing_is_lost_when_parts_of_a_cluster_die() {
     let report = demo(&[
         "--cluster",
