@@ -191,7 +191,8 @@ impl Outgoing {
         message.due |= 1 << index;
         let was_queued = std::mem::replace(&mut message.is_queued, true);
         if !was_queued {
-            self.due.push_back(key);
+            // Before the pieces of a long message that have not been sent yet.
+            self.due.push_front(key);
         }
     }
 

@@ -10,6 +10,7 @@ const AMPLIFICATION: u64 = 3;
 #[derive(Debug)]
 pub(crate) struct PathCheck {
     token: u64,
+    is_limited: bool,
     came_bytes: u64,
     sent_bytes: u64,
     tries: u8,
@@ -20,12 +21,13 @@ pub(crate) struct PathCheck {
 // === impl PathCheck ===
 
 impl PathCheck {
-    /// `token`: what nobody who isn't there can know. `came_bytes`: of the datagram
-    /// that came from there.
-    pub(crate) fn new(token: u64, came_bytes: u64) -> Self {
+    /// `token`: what nobody who isn't there can know. `is_limited`: nothing is
+    /// known of who receives there.
+    pub(crate) fn new(token: u64, is_limited: bool) -> Self {
         Self {
             token,
-            came_bytes,
+            is_limited,
+            came_bytes: 0,
             sent_bytes: 0,
             tries: 0,
             is_due: true,
@@ -35,6 +37,9 @@ impl PathCheck {
 
     /// Bytes that may still go to the address.
     pub(crate) fn room_bytes(&self) -> u64 {
+        if !self.is_limited {
+            return u64::MAX;
+        }
         let share = self.came_bytes.saturating_mul(AMPLIFICATION);
         share.saturating_sub(self.sent_bytes)
     }

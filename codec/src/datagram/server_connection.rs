@@ -99,7 +99,10 @@ impl ServerConnection {
     ) -> Result<(), ReceiveError> {
         let source = match from == self.address {
             true => Source::Current,
-            false => Source::Elsewhere { token },
+            false => Source::Elsewhere {
+                token,
+                is_same_host: from.ip() == self.address.ip(),
+            },
         };
         let received = self
             .sealed

@@ -180,6 +180,7 @@ impl Session {
             self.reset_path(now_us);
             if let Some(active) = &mut self.active {
                 active.is_ping_due = true;
+                active.is_padding_due = true;
             }
         }
     }

@@ -149,7 +149,10 @@ fn the_other_frames_are_those_of_the_spec() {
         0,
         &[1],
         1200,
-        Source::Elsewhere { token },
+        Source::Elsewhere {
+            token,
+            is_same_host: false,
+        },
         &mut |_, _| true,
     );
     assert!(received.is_ok_and(|received| received.has_moved));

@@ -5,6 +5,8 @@ use super::super::{
     path::PathCheck, received::Received, sent::Sent,
 };
 
+use super::recovery::PROBE_BYTES;
+
 /// CLOSE frames sent at most.
 const CLOSES_MAX: u8 = 8;
 
@@ -37,6 +39,8 @@ pub(super) struct Active {
     /// Packets that may go although the window is full.
     pub(super) probes_due: u8,
     pub(super) is_ping_due: bool,
+    /// The next packet is to be long, so that the answer to it may be.
+    pub(super) is_padding_due: bool,
     pub(super) is_credit_due: bool,
     pub(super) is_token_due: bool,
     /// The new address was given up; the caller has to go back to the old one.
@@ -77,6 +81,7 @@ impl Active {
             probe_count: 0,
             probes_due: 0,
             is_ping_due: false,
+            is_padding_due: false,
             is_credit_due: false,
             is_token_due: false,
             has_path_failed: false,
@@ -116,6 +121,17 @@ impl Active {
                 .path
                 .as_ref()
                 .is_some_and(|it| it.challenge().is_some())
+    }
+
+    /// What is under way may have gone to where nobody is any more: some of it is
+    /// sent again at once.
+    pub(super) fn repeat_under_way(&mut self, now_us: u64) {
+        self.probe_count = 0;
+        self.probed_us = now_us;
+        if self.sent.in_flight() > 0 {
+            self.probes_due = 1;
+            self.outgoing.make_due(PROBE_BYTES, u64::MAX);
+        }
     }
 
     /// Bytes that may go to the peer's address, while it isn't proven.

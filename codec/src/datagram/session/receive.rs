@@ -18,6 +18,9 @@ pub enum Source {
     Elsewhere {
         /// Not to be guessed.
         token: u64,
+        /// The same IP address, another port: a NAT has forgotten the client. The
+        /// path is the one that it was, and who receives there is proven.
+        is_same_host: bool,
     },
 }
 
@@ -60,12 +63,20 @@ impl Session {
         }
         self.last_received_us = now_us;
         self.activate(now_us).waiting_since_us = u64::MAX;
-        if let (Source::Elsewhere { token }, Side::Server) = (from, self.side)
+        if let Source::Elsewhere {
+            token,
+            is_same_host,
+        } = from
+            && self.side == Side::Server
             && number >= self.received_next()
         {
             received.has_moved = true;
-            self.reset_path(now_us);
-            self.activate(now_us).path = Some(PathCheck::new(token, 0));
+            if !is_same_host {
+                self.reset_path(now_us);
+            }
+            let active = self.activate(now_us);
+            active.path = Some(PathCheck::new(token, !is_same_host));
+            active.repeat_under_way(now_us);
         }
         let Some(mut active) = self.active.take() else {
             return Ok(received);

@@ -16,7 +16,7 @@ use super::{Active, Session, Side, transmit};
 pub(super) const PATIENCE_MIN: u8 = 3;
 const PATIENCE_MAX: u8 = 16;
 /// What a probe carries again, about.
-const PROBE_BYTES: usize = DATAGRAM_MIN_BYTES as usize - 100;
+pub(super) const PROBE_BYTES: usize = DATAGRAM_MIN_BYTES as usize - 100;
 /// Probes without an answer after which the window is that of a dead path.
 const PERSISTENT_PROBES: u8 = 3;
 
@@ -300,13 +300,7 @@ impl Session {
             active.congestion = Congestion::new(now_us);
             active.mtu = MtuSearch::default();
             active.path_first = next;
-            active.probe_count = 0;
-            active.probed_us = now_us;
-            // What was under way may have gone to where nobody is any more.
-            if active.sent.in_flight() > 0 {
-                active.probes_due = 1;
-                active.outgoing.make_due(PROBE_BYTES, u64::MAX);
-            }
+            active.repeat_under_way(now_us);
         }
     }
 }

@@ -10,6 +10,9 @@ use super::{Active, Session};
 
 /// With less room than this nothing is sent to an unproven address.
 pub(super) const USEFUL_MIN_BYTES: u64 = 100;
+/// Padding of the first packet from a new address; the server may answer with
+/// three times as much.
+const PADDED_BYTES: usize = 500;
 /// Messages in one packet. It keeps the 16 bits of a message's number unambiguous
 /// over the 1,024 packets of the replay window.
 const DATA_FRAMES_MAX: u8 = 31;
@@ -80,6 +83,10 @@ impl Session {
             is_eliciting: false,
             is_full: false,
         };
+        if std::mem::take(&mut active.is_padding_due) {
+            // Before the other frames: DATA goes on to the end.
+            frame::put_padding(out, end.min(start + PADDED_BYTES));
+        }
         self.put_control(now_us, active, end, out, &mut load);
         if has_data {
             let full = usize::from(self.datagram_bytes).saturating_sub(overhead);

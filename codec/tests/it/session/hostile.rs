@@ -296,7 +296,7 @@ proptest! {
                 Step::Receive { skip, payload, is_elsewhere } => {
                     number += skip;
                     let source = match is_elsewhere {
-                        true => Source::Elsewhere { token: now_us },
+                        true => Source::Elsewhere { token: now_us, is_same_host: now_us % 2 == 0 },
                         false => Source::Current,
                     };
                     let bytes = payload.len() + OVERHEAD;

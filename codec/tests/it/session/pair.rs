@@ -184,7 +184,12 @@ impl Pair {
             SERVER if hop.from == self.seen_address => (SERVER_SIDE, Source::Current),
             SERVER => {
                 let token = self.draw.next();
-                (SERVER_SIDE, Source::Elsewhere { token })
+                let is_same_host = hop.from / 100 == self.seen_address / 100;
+                let source = Source::Elsewhere {
+                    token,
+                    is_same_host,
+                };
+                (SERVER_SIDE, source)
             }
             address if address == self.client_address => (CLIENT_SIDE, Source::Current),
             _ => return, // nobody is there any more

@@ -17,7 +17,10 @@ const PAYLOAD: Bytes = Bytes::from_static(&[7; 1000]);
 fn an_unproven_address_gets_three_times_what_came_from_it() {
     let config = Arc::new(Config::default());
     let mut server = Session::new(Side::Server, config, 0, Some(80_000));
-    let elsewhere = Source::Elsewhere { token: 99 };
+    let elsewhere = Source::Elsewhere {
+        token: 99,
+        is_same_host: false,
+    };
     let (mut came, mut sent, mut now_us) = (0, 0, 0);
     for number in 0..20 {
         now_us += 50_000;

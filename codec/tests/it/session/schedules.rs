@@ -39,7 +39,7 @@ fn run(seed: u64) {
         let at_us = pair.now_us + draw.below(span_us);
         pair.run_until(at_us);
         if draw.below(messages) < moves {
-            pair.client_address += 1;
+            pair.client_address += if draw.chance(0.5) { 1 } else { 100 };
             if draw.chance(0.5) {
                 let now_us = pair.now_us;
                 pair.peers[0].session.rebind(now_us);
