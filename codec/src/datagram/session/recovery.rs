@@ -14,7 +14,7 @@ use super::{Active, Session, Side, transmit};
 /// Packets by which another may be overtaken before it counts as lost, at first
 /// (RFC 9002, section 6.1.1). It rises where the network reorders more.
 pub(super) const PATIENCE_MIN: u8 = 3;
-const PATIENCE_MAX: u8 = 16;
+const PATIENCE_MAX: u8 = 6;
 /// What a probe carries again, about.
 pub(super) const PROBE_BYTES: usize = DATAGRAM_MIN_BYTES as usize - 100;
 /// Probes without an answer after which the window is that of a dead path.

@@ -147,3 +147,15 @@ fn figures_beside_kcp() {
         }
     }
 }
+
+#[test]
+#[ignore = "prints figures"]
+fn figures_of_sizes() {
+    let mut pair = Pair::new(Faults::none(), 1);
+    let session = size_of_val(&pair.peers[0].session);
+    pair.send(CLIENT_SIDE, Channel::CONTROL, 100);
+    let sending = pair.peers[0].session.heap_bytes();
+    pair.run_until(41_000);
+    let receiving = pair.peers[1].session.heap_bytes();
+    println!("session {session} bytes, heap {sending} while sending, {receiving} while receiving");
+}
