@@ -12,7 +12,10 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::ProgressBar;
 use serde::Serialize;
 use sluice_client::{DeviceId, HttpApi, UserId};
-use sluice_load::{Crowd, CrowdOptions, KernelMemory, LoadTransport, Login, ProcessMemory};
+use sluice_load::{
+    Crowd, CrowdOptions, KernelMemory, LoadError, LoadTransport, Login, ProcessMemory, Swarm,
+    SwarmOptions,
+};
 use sluice_store::{NewUser, SqliteConfig, SqliteStore, Store};
 use tokio_util::sync::CancellationToken;
 
@@ -26,13 +29,22 @@ use crate::{
 /// What is asked for.
 pub struct IdleOptions {
     /// By what to connect.
-    pub transport: LoadTransport,
+    pub transport: IdleTransport,
     /// How many connections.
     pub connections: usize,
     /// How long to hold them before memory is read.
     pub hold: Duration,
     /// `None`: start one.
     pub server: Option<RunningServer>,
+}
+
+/// By what idle connections are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdleTransport {
+    /// An open file each.
+    Stream(LoadTransport),
+    /// A few sockets for all, from many addresses.
+    Datagram,
 }
 
 /// A server of this machine that runs already.
@@ -46,9 +58,21 @@ pub struct RunningServer {
 /// A server that is being measured.
 struct Subject {
     pid: u32,
-    /// Where it takes connections of the transport.
-    address: SocketAddr,
+    way: Way,
     data_dir: PathBuf,
+}
+
+/// Where a server takes connections of a transport.
+#[derive(Clone)]
+enum Way {
+    Stream(CrowdOptions),
+    Datagram(SwarmOptions),
+}
+
+/// Those that are held.
+enum Held {
+    Crowd(Crowd),
+    Swarm(Box<Swarm>),
 }
 
 /// What was measured.
@@ -56,7 +80,7 @@ struct Subject {
 pub struct IdleReport {
     /// `idle`.
     pub workload: &'static str,
-    /// `tcp` or `ws`.
+    /// `tcp`, `ws` or `udp`.
     pub transport: &'static str,
     /// Connections held.
     pub connections: usize,
@@ -82,6 +106,8 @@ const OPENING_MAX: usize = 256;
 /// Without any login for this long, opening has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 const TOKEN_LIFETIME_MS: u64 = 3_600_000;
+/// That datagram sessions come from.
+const SOURCE_ADDRESSES: usize = 20_000;
 /// Users made at once.
 const SIDE_BY_SIDE: usize = 512;
 /// A first crowd warms the server up, so that what it sets up once isn't counted.
@@ -105,7 +131,7 @@ pub async fn idle(
             register(&addresses.http, &users).await?;
             Subject {
                 pid,
-                address: address_of(&addresses, options.transport)?,
+                way: Way::of(&addresses, options.transport)?,
                 data_dir: server.data_dir,
             }
         }
@@ -118,7 +144,10 @@ pub async fn idle(
             let process = ServerProcess::start(&this_program()?, folder).await?;
             let subject = Subject {
                 pid: process.pid().context("the server has ended by itself")?,
-                address: address_of(&process.addresses, options.transport)?,
+                way: Way::of(
+                    &Addresses::of(&process.addresses.http).await?,
+                    options.transport,
+                )?,
                 data_dir,
             };
             started = Some(process);
@@ -126,15 +155,9 @@ pub async fn idle(
         }
     };
     let logins = logins(&server.data_dir, &users)?;
-    let crowd = CrowdOptions {
-        address: server.address,
-        transport: options.transport,
-        opening_max: OPENING_MAX,
-        patience: PATIENCE,
-    };
     let measuring = tokio::task::spawn_blocking(move || {
         measure(
-            crowd,
+            server.way,
             &logins,
             options.hold,
             server.pid,
@@ -150,7 +173,7 @@ pub async fn idle(
 }
 
 fn measure(
-    options: CrowdOptions,
+    way: Way,
     logins: &[Login],
     hold: Duration,
     server: u32,
@@ -165,10 +188,10 @@ fn measure(
         go_on()
     };
     // Held until the end: its going would be taken off the growth.
-    let mut warm = Crowd::open(options, warm_up, |_| go_on())?;
+    let mut warm = way.open(warm_up, |_| go_on())?;
     warm.hold(Duration::from_secs(1), go_on)?;
     let (before, kernel_before) = (ProcessMemory::of(server)?, KernelMemory::now()?);
-    let mut crowd = Crowd::open(options, logins, told)?;
+    let mut crowd = way.open(logins, told)?;
     progress.set_message("holding");
     let (server_start, own_start) = (
         ProcessMemory::of(server)?,
@@ -188,10 +211,7 @@ fn measure(
     let generator_cpu_s = growth(own_start.cpu_ms, own_end.cpu_ms) / 1000.0;
     Ok(IdleReport {
         workload: "idle",
-        transport: match options.transport {
-            LoadTransport::Tcp => "tcp",
-            LoadTransport::WebSocket => "ws",
-        },
+        transport: way.name(),
         connections: crowd.len(),
         duration_s,
         server_cpu_s: growth(server_start.cpu_ms, after.cpu_ms) / 1000.0,
@@ -204,15 +224,74 @@ fn measure(
     })
 }
 
-fn address_of(addresses: &Addresses, transport: LoadTransport) -> anyhow::Result<SocketAddr> {
-    let address = match transport {
-        LoadTransport::Tcp => &addresses.tcp,
-        LoadTransport::WebSocket => &addresses.ws,
-    };
-    let address = address
-        .as_ref()
-        .context("the server has no such transport")?;
-    Ok(address.parse()?)
+// === impl Way ===
+
+impl Way {
+    fn of(addresses: &Addresses, transport: IdleTransport) -> anyhow::Result<Self> {
+        let address = match transport {
+            IdleTransport::Stream(LoadTransport::Tcp) => &addresses.tcp,
+            IdleTransport::Stream(LoadTransport::WebSocket) => &addresses.ws,
+            IdleTransport::Datagram => &addresses.udp,
+        };
+        let none = "the server has no such transport";
+        let address: SocketAddr = address.as_ref().context(none)?.parse()?;
+        Ok(match transport {
+            IdleTransport::Stream(transport) => Self::Stream(CrowdOptions {
+                address,
+                transport,
+                opening_max: OPENING_MAX,
+                patience: PATIENCE,
+            }),
+            IdleTransport::Datagram => Self::Datagram(SwarmOptions {
+                address,
+                pins: addresses.udp_pins.as_ref().context(none)?.parse()?,
+                addresses: SOURCE_ADDRESSES,
+                opening_max: OPENING_MAX,
+                patience: PATIENCE,
+            }),
+        })
+    }
+
+    fn open(
+        &self,
+        logins: &[Login],
+        progress: impl FnMut(usize) -> bool,
+    ) -> Result<Held, LoadError> {
+        match self {
+            Self::Stream(options) => Crowd::open(*options, logins, progress).map(Held::Crowd),
+            Self::Datagram(options) => {
+                Swarm::open(options.clone(), logins, progress).map(|it| Held::Swarm(Box::new(it)))
+            }
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Stream(options) => match options.transport {
+                LoadTransport::Tcp => "tcp",
+                LoadTransport::WebSocket => "ws",
+            },
+            Self::Datagram(_) => "udp",
+        }
+    }
+}
+
+// === impl Held ===
+
+impl Held {
+    fn hold(&mut self, span: Duration, go_on: impl FnMut() -> bool) -> Result<usize, LoadError> {
+        match self {
+            Self::Crowd(crowd) => crowd.hold(span, go_on),
+            Self::Swarm(swarm) => swarm.hold(span, go_on),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Crowd(crowd) => crowd.len(),
+            Self::Swarm(swarm) => swarm.len(),
+        }
+    }
 }
 
 fn user_ids(count: usize) -> anyhow::Result<Vec<UserId>> {

@@ -9,7 +9,7 @@ use sluice_load::LoadTransport;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    bench::{self, IdleOptions, IdleReport},
+    bench::{self, IdleOptions, IdleReport, IdleTransport},
     cli::Stopped,
 };
 
@@ -34,14 +34,16 @@ enum Workload {
 #[command(after_help = "Examples:\n  \
     sluice bench idle --transport tcp --connections 15000 --json\n  \
     sluice bench idle --transport ws --connections 5000 --duration 30\n  \
+    sluice bench idle --transport udp --connections 200000 --duration 60\n  \
     sluice bench idle --server 127.0.0.1:8080 --data-dir sluice-data --connections 100\n\n\
     A running server hashes a password for each user it adds: that takes a while.\n\
-    Each connection is an open file here and one in the server; `ulimit -n` bounds both.\n    \
+    Each TCP or WebSocket connection is an open file here and one in the server; `ulimit -n` bounds\n    \
+    both. UDP sessions share a few sockets, and come from 20,000 addresses of 127.0.0.0/8.\n    \
     The kernel's memory is the whole machine's: run nothing beside, and hold enough connections.")]
 struct IdleArgs {
-    /// tcp or ws
+    /// tcp, ws or udp
     #[arg(long, default_value = "tcp", value_parser = transport)]
-    transport: LoadTransport,
+    transport: IdleTransport,
     /// Connections to hold
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     connections: usize,
@@ -105,7 +107,11 @@ async fn idle(args: IdleArgs, shutdown: &CancellationToken) -> anyhow::Result<Id
         bail!("--duration must be at least 1 second");
     }
     let files_max = open_files_max();
-    if args.connections.saturating_add(FILES_ELSE) > files_max {
+    let files = match args.transport {
+        IdleTransport::Stream(_) => args.connections,
+        IdleTransport::Datagram => 0,
+    };
+    if files.saturating_add(FILES_ELSE) > files_max {
         bail!(
             "{} connections need more open files than this process may have ({files_max}); \
              raise `ulimit -n`, or ask for {} at most",
@@ -130,12 +136,13 @@ async fn idle(args: IdleArgs, shutdown: &CancellationToken) -> anyhow::Result<Id
     }
 }
 
-fn transport(name: &str) -> Result<LoadTransport, String> {
+fn transport(name: &str) -> Result<IdleTransport, String> {
     match name {
-        "tcp" => Ok(LoadTransport::Tcp),
-        "ws" => Ok(LoadTransport::WebSocket),
+        "tcp" => Ok(IdleTransport::Stream(LoadTransport::Tcp)),
+        "ws" => Ok(IdleTransport::Stream(LoadTransport::WebSocket)),
+        "udp" => Ok(IdleTransport::Datagram),
         other => Err(format!(
-            "there is no transport {other:?}; there are tcp and ws"
+            "there is no transport {other:?}; there are tcp, ws and udp"
         )),
     }
 }

@@ -73,3 +73,13 @@ fn more_connections_than_open_files_are_refused_at_once() {
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(told.contains("ulimit -n"), "{told}");
 }
+
+#[test]
+fn it_holds_datagram_sessions() {
+    let report = idle(&["--transport", "udp"]);
+    assert_eq!(report["transport"], "udp");
+    assert_eq!(
+        (&report["connections"], &report["errors"]),
+        (&20.into(), &0.into())
+    );
+}

@@ -113,7 +113,7 @@ impl Connection {
 
     /// A sign of life.
     pub(crate) fn ping(&mut self) -> Result<(), LoadError> {
-        self.send(Body::Ping(packet::Ping {}))
+        self.send(&encoded(Body::Ping(packet::Ping {}))?)
     }
 
     fn take_frames(&mut self, login: &Login) -> Result<(), LoadError> {
@@ -198,29 +198,10 @@ impl Connection {
 
     fn log_in(&mut self, login: &Login) -> Result<(), LoadError> {
         self.stage = Stage::LoggingIn;
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let nonce: u128 = rand::random();
-        self.send(Body::Connect(packet::Connect {
-            protocol_version: PROTOCOL_VERSION,
-            token: login.token.clone(),
-            device_id: login.device.to_string(),
-            platform: packet::Platform::Bot.into(),
-            nonce: nonce.to_be_bytes().to_vec().into(),
-            time_ms: now.map(|span| span.as_millis() as u64).unwrap_or_default(),
-            agent: concat!("sluice-load/", env!("CARGO_PKG_VERSION")).to_owned(),
-            ..Default::default()
-        }))
+        self.send(&login.packet()?)
     }
 
-    fn send(&mut self, body: Body) -> Result<(), LoadError> {
-        let packet = encode_packet(
-            &Packet {
-                id: 1,
-                body: Some(body),
-            },
-            FRAME_MAX_BYTES,
-        )
-        .map_err(|error| LoadError::Unexpected(error.to_string()))?;
+    fn send(&mut self, packet: &[u8]) -> Result<(), LoadError> {
         let mut frame = Vec::with_capacity(packet.len() + 8);
         match self.transport {
             LoadTransport::Tcp => frame.extend((packet.len() as u32).to_be_bytes()),
@@ -237,7 +218,7 @@ impl Connection {
                 frame.extend([0; 4]);
             }
         }
-        frame.extend_from_slice(&packet);
+        frame.extend_from_slice(packet);
         self.write(&frame)
     }
 
@@ -251,4 +232,34 @@ impl Connection {
         }
         Ok(())
     }
+}
+
+// === impl Login ===
+
+impl Login {
+    /// The first packet of a connection, encoded.
+    pub(crate) fn packet(&self) -> Result<Vec<u8>, LoadError> {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let nonce: u128 = rand::random();
+        encoded(Body::Connect(packet::Connect {
+            protocol_version: PROTOCOL_VERSION,
+            token: self.token.clone(),
+            device_id: self.device.to_string(),
+            platform: packet::Platform::Bot.into(),
+            nonce: nonce.to_be_bytes().to_vec().into(),
+            time_ms: now.map(|span| span.as_millis() as u64).unwrap_or_default(),
+            agent: concat!("sluice-load/", env!("CARGO_PKG_VERSION")).to_owned(),
+            ..Default::default()
+        }))
+    }
+}
+
+fn encoded(body: Body) -> Result<Vec<u8>, LoadError> {
+    let packet = Packet {
+        id: 1,
+        body: Some(body),
+    };
+    let encoded = encode_packet(&packet, FRAME_MAX_BYTES);
+    let encoded = encoded.map_err(|error| LoadError::Unexpected(error.to_string()))?;
+    Ok(encoded.to_vec())
 }

@@ -7,7 +7,9 @@
 mod connection;
 mod crowd;
 mod memory;
+mod swarm;
 
 pub use connection::LoadTransport;
 pub use crowd::{Crowd, CrowdOptions, LoadError, Login};
 pub use memory::{KernelMemory, ProcessMemory};
+pub use swarm::{Swarm, SwarmOptions};
