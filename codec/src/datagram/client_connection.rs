@@ -188,6 +188,21 @@ impl ClientConnection {
         }
     }
 
+    /// Has the server answer; see [`Session::ping`].
+    pub fn ping(&mut self, now_us: u64) {
+        if let Stage::Open { sealed, .. } = &mut self.stage {
+            sealed.session.ping(now_us);
+        }
+    }
+
+    /// Other bounds hold from now on: after the login the client knows which
+    /// silence the server bears. Those of the keepalive can only fall.
+    pub fn configure(&mut self, config: Arc<Config>) {
+        if let Some(session) = self.session_mut() {
+            session.configure(config);
+        }
+    }
+
     /// Ends the session with a code and a reason of up to 255 bytes. What was sent
     /// before goes along as far as it fits into one packet.
     pub fn close(&mut self, now_us: u64, code: u16, reason: &str) {

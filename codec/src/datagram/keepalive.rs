@@ -33,6 +33,12 @@ impl Keepalive {
         }
     }
 
+    /// Other bounds hold from now on.
+    pub(crate) fn rebound(&mut self, config: &Config) {
+        self.ceiling_ms = self.ceiling_ms.min(config.keepalive_max_ms);
+        self.interval_ms = self.interval_ms.min(self.ceiling_ms);
+    }
+
     /// After this long without a packet of ours one is sent.
     pub(crate) fn interval_us(&self) -> u64 {
         u64::from(self.interval_ms) * 1_000

@@ -105,6 +105,12 @@ impl Session {
         self.last_sent_us = now_us;
     }
 
+    /// Other bounds hold from now on; of those of the keepalive only lower ones.
+    pub(crate) fn configure(&mut self, config: Arc<Config>) {
+        self.keepalive.rebound(&config);
+        self.config = config;
+    }
+
     /// Takes a message for sending. It is shared, not copied.
     pub fn send(&mut self, now_us: u64, channel: Channel, payload: Bytes) -> Result<(), SendError> {
         if self.end.is_some() {
@@ -169,6 +175,14 @@ impl Session {
     /// Why the session has ended, if it has.
     pub fn end(&self) -> Option<End> {
         self.end
+    }
+
+    /// Has the peer answer: it shows that it is there, and sees this side's address
+    /// should that be another one by now.
+    pub fn ping(&mut self, now_us: u64) {
+        if self.end.is_none() {
+            self.activate(now_us).is_ping_due = true;
+        }
     }
 
     /// The network of this side has changed (client): forgets what was learnt of
@@ -236,6 +250,13 @@ impl Session {
     /// Smoothed round trip, in microseconds; none before the first.
     pub fn round_trip_us(&self) -> Option<u64> {
         self.rtt.is_measured().then(|| self.rtt.smoothed_us())
+    }
+
+    /// Since when something is under way that the peer must answer, and nothing at
+    /// all has come from it; none if that is not so.
+    pub fn silent_since_us(&self) -> Option<u64> {
+        let active = self.active.as_ref()?;
+        (active.waiting_since_us != u64::MAX).then_some(active.waiting_since_us)
     }
 
     /// Size of a datagram that the path carries.

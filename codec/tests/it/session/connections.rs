@@ -301,3 +301,25 @@ fn an_idle_connection_is_small() {
     link.run(10_000_000, |_| false);
     assert_eq!(link.server().unwrap().heap_bytes(), 0);
 }
+
+#[test]
+fn a_client_keeps_the_silence_that_its_server_bears() {
+    let mut link = Link::new(Faults::none(), 5);
+    link.send(0, 100);
+    assert!(link.run(5_000_000, Link::is_delivered));
+    link.client.configure(Arc::new(Config {
+        keepalive_max_ms: 3_000,
+        keepalive_min_ms: 3_000,
+        ..Config::default()
+    }));
+    // Between two pings.
+    let until_us = link.now_us + 60_500_000;
+    link.run(until_us, |_| false);
+    let next_us = link.client.timeout().unwrap();
+    assert!(next_us <= link.now_us + 3_000_000);
+    assert_eq!(link.client.session().unwrap().silent_since_us(), None);
+    link.network = Network::new(Faults::lossy(1.0), 6);
+    link.run(until_us + 10_000_000, |_| false);
+    let since_us = link.client.session().unwrap().silent_since_us().unwrap();
+    assert!((until_us..=until_us + 3_000_000).contains(&since_us));
+}
