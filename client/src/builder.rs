@@ -10,7 +10,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::{
     Client, Endpoint, EventStream, LocalState, SessionConfig, StartError, TokenSource, Transport,
-    client::Shared, driver::Driver, session::Session,
+    choice::Choice, client::Shared, driver::Driver, session::Session,
 };
 
 /// Commands that wait for the driver; one more waits at the caller.
@@ -97,7 +97,7 @@ impl Builder {
     pub fn start(self) -> Result<(Client, EventStream), StartError> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let mut endpoints = self.endpoints;
-        endpoints.retain(|endpoint| endpoint.route(self.transport, 0).is_some());
+        endpoints.retain(|endpoint| endpoint.route(self.transport).is_some());
         if endpoints.is_empty() {
             return Err(StartError::NoAddress);
         }
@@ -113,6 +113,8 @@ impl Builder {
         let (commands, command_queue) = mpsc::channel(COMMANDS_MAX);
         let (event_queue, events) = mpsc::channel(EVENTS_MAX);
         let (persisted, persisted_number) = watch::channel(0);
+        let ticket = saved.ticket;
+        let choice = Choice::new(self.transport, self.config.udp_retry_ms, rand::random());
         let connect_timeout = Duration::from_millis(self.config.connect_timeout_ms);
         let session = Session::new(
             self.config,
@@ -126,7 +128,8 @@ impl Builder {
             session,
             state: self.state,
             endpoints,
-            transport: self.transport,
+            choice,
+            ticket,
             token,
             connect_timeout,
             shared: shared.clone(),

@@ -24,7 +24,7 @@ use tokio::{
 
 use crate::{
     Builder, CallError, ConversationList, Ended, Event, HistoryPage, Response, SendError,
-    SendReceipt, Target, command::Command,
+    SendReceipt, Target, Transport, command::Command,
 };
 
 /// Questions wait this long for an answer, unless told otherwise.
@@ -315,6 +315,27 @@ impl Client {
     /// The client has ended.
     pub async fn cut(&self) -> Result<(), Ended> {
         self.command(Command::Cut).await
+    }
+
+    /// The platform says that another network carries the packets from now on
+    /// (Wi-Fi to LTE). Over UDP the session goes on from the new address; over a
+    /// stream, which can't, the client reconnects at once, without a new login.
+    /// What was learnt of the old network is forgotten.
+    ///
+    /// # Errors
+    /// The client has ended.
+    pub async fn network_changed(&self) -> Result<(), Ended> {
+        self.command(Command::NetworkChanged).await
+    }
+
+    /// Goes over to another transport than the builder was told, now if the
+    /// connection has another one, without a new login. One without an address is
+    /// tried in vain.
+    ///
+    /// # Errors
+    /// The client has ended.
+    pub async fn go_by(&self, transport: Transport) -> Result<(), Ended> {
+        self.command(Command::GoBy(transport)).await
     }
 
     /// Leaves for good: says so to the server, closes, ends. `logout` also

@@ -7,7 +7,7 @@ use sluice_protocol::{
 };
 use tokio::sync::oneshot;
 
-use crate::{CallError, SendError, SendReceipt};
+use crate::{CallError, SendError, SendReceipt, Transport};
 
 /// Where a send's outcome goes.
 pub(crate) type SendReply = oneshot::Sender<Result<SendReceipt, SendError>>;
@@ -39,6 +39,10 @@ pub(crate) enum Command {
     Sync,
     /// Drop the socket.
     Cut,
+    /// Another network carries the packets from now on.
+    NetworkChanged,
+    /// Go by this transport.
+    GoBy(Transport),
     /// Leave for good; answered once the socket is closed.
     Disconnect {
         logout: bool,

@@ -4,6 +4,7 @@
 //! Each turn: do what is due, write what must be kept, tell events, transmit;
 //! then sleep until a command, a packet, room for events, a commit or a deadline.
 
+mod moving;
 mod saving;
 
 use std::{
@@ -23,11 +24,13 @@ use tokio::{
 
 use crate::{
     CallError, DisconnectReason, Ended, Endpoint, Event, LinkError, LocalState, SendError,
-    TokenError, TokenSource, Transport,
+    TokenError, TokenSource,
+    choice::Choice,
     client::Shared,
     clock::Clock,
     command::{Command, SendReply},
-    link::Link,
+    link::{Link, Ticket},
+    race::Raced,
     session::{Output, Session},
     state::Change,
 };
@@ -42,7 +45,8 @@ pub(crate) struct Parts {
     pub(crate) session: Session,
     pub(crate) state: LocalState,
     pub(crate) endpoints: Vec<Endpoint>,
-    pub(crate) transport: Transport,
+    pub(crate) choice: Choice,
+    pub(crate) ticket: Option<Ticket>,
     pub(crate) token: TokenSource,
     pub(crate) connect_timeout: Duration,
     pub(crate) shared: Arc<Shared>,
@@ -51,7 +55,7 @@ pub(crate) struct Parts {
     pub(crate) persisted: watch::Sender<u64>,
 }
 
-type Connected = Result<(Link, Option<String>), DisconnectReason>;
+type Connected = Result<(Raced, Option<String>), NotConnected>;
 type Refreshed = Result<String, TokenError>;
 type Pending<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 
@@ -60,9 +64,15 @@ pub(crate) struct Driver {
     parts: Parts,
     clock: Clock,
     link: Option<Link>,
-    /// Connections tried so far; each goes to the next of the endpoints.
-    tries: usize,
+    /// Where it goes, or the try under way.
+    endpoint: usize,
     connecting: Pending<Connected>,
+    /// Beside the link: a way out when that is silent, or back to UDP.
+    rival: Pending<Result<Raced, LinkError>>,
+    /// No other one before.
+    rival_at_ms: u64,
+    /// The rival that takes the link's place.
+    next_link: Option<Raced>,
     refreshing: Pending<Refreshed>,
     /// Who waits for a send to be settled.
     sends: HashMap<ClientMsgId, SendReply>,
@@ -80,13 +90,21 @@ pub(crate) struct Driver {
     farewells: Vec<oneshot::Sender<()>>,
 }
 
+/// Why there is no connection.
+struct NotConnected {
+    reason: DisconnectReason,
+    /// When the server wants to be tried again.
+    retry_after_ms: Option<u32>,
+}
+
 /// What has ended the sleep.
 enum Woken {
     Commands(usize),
     Packet(Result<sluice_protocol::packet::Packet, LinkError>),
-    /// The link takes packets again.
-    Writable,
+    /// The link takes packets again, or has gone silent.
+    Link,
     Connected(Connected),
+    Rival(Result<Raced, LinkError>),
     Refreshed(Refreshed),
     /// A deadline, room for events, a commit, or the events were dropped: the
     /// turn finds out.
@@ -101,8 +119,12 @@ impl Driver {
             parts,
             clock: Clock::start(),
             link: None,
-            tries: 0,
+            // The first try goes to the first.
+            endpoint: usize::MAX,
             connecting: None,
+            rival: None,
+            rival_at_ms: 0,
+            next_link: None,
             refreshing: None,
             sends: HashMap::new(),
             keeping: Vec::new(),
@@ -133,6 +155,7 @@ impl Driver {
                 }
                 Woken::Packet(packet) => self.take_packets(packet),
                 Woken::Connected(connected) => self.take_link(connected),
+                Woken::Rival(rival) => self.take_rival(rival),
                 Woken::Refreshed(refreshed) => {
                     self.refreshing = None;
                     // Without a fresh token the session goes on until the old one ends.
@@ -140,7 +163,7 @@ impl Driver {
                         self.parts.session.refresh(token);
                     }
                 }
-                Woken::Writable | Woken::Other => {}
+                Woken::Link | Woken::Other => {}
             }
             if self.commands_are_closed && self.parts.events.is_closed() {
                 self.leave(false).await;
@@ -158,6 +181,8 @@ impl Driver {
         if session.connect_due(now_ms) {
             self.connect();
         }
+        self.seek_other_ways(now_ms);
+        self.keep_ticket();
         self.tell_events(now_ms);
         self.take_outputs();
         self.take_commits();
@@ -166,7 +191,11 @@ impl Driver {
     }
 
     async fn sleep(&mut self, commands: &mut Vec<Command>) -> Woken {
-        let deadline = [self.parts.session.next_timeout_ms(), self.save_at_ms];
+        let deadline = [
+            self.parts.session.next_timeout_ms(),
+            self.save_at_ms,
+            self.other_ways_at_ms(),
+        ];
         let deadline = deadline.into_iter().flatten().min();
         let deadline = deadline.map(|at_ms| self.clock.instant(at_ms));
         let has_events = self.parts.session.has_events();
@@ -174,57 +203,23 @@ impl Driver {
             parts,
             link,
             connecting,
+            rival,
             refreshing,
             commands_are_closed,
             ..
         } = self;
         tokio::select! {
-            packet = poll_link(link) => packet.map_or(Woken::Writable, Woken::Packet),
+            packet = poll_link(link) => packet.map_or(Woken::Link, Woken::Packet),
             n = parts.commands.recv_many(commands, TURN_MAX), if !*commands_are_closed => {
                 Woken::Commands(n)
             }
             _ = parts.events.reserve(), if has_events && !parts.events.is_closed() => Woken::Other,
             () = parts.shared.wake.notified() => Woken::Other,
             connected = poll_pending(connecting) => Woken::Connected(connected),
+            found = poll_pending(rival) => Woken::Rival(found),
             refreshed = poll_pending(refreshing) => Woken::Refreshed(refreshed),
             () = parts.events.closed(), if *commands_are_closed => Woken::Other,
             () = sleep_until(deadline) => Woken::Other,
-        }
-    }
-
-    fn connect(&mut self) {
-        let parts = &mut self.parts;
-        let round = parts.session.failures() / u32::try_from(parts.endpoints.len()).unwrap_or(1);
-        let endpoint = parts.endpoints.iter().cycle().nth(self.tries).cloned();
-        self.tries = (self.tries + 1) % parts.endpoints.len().max(1);
-        let wants_token = parts.session.connecting();
-        let token = parts.token.clone();
-        let transport = parts.transport;
-        let timeout = parts.connect_timeout;
-        self.connecting = Some(Box::pin(async move {
-            let token = if wants_token {
-                let token = token.token().await;
-                Some(token.map_err(|TokenError(why)| DisconnectReason::NoToken(why))?)
-            } else {
-                None
-            };
-            let failed = |why: String| DisconnectReason::ConnectFailed(why);
-            let route = endpoint.as_ref().and_then(|it| it.route(transport, round));
-            let route = route.ok_or_else(|| failed("no address".to_owned()))?;
-            let link = Link::connect(route, timeout).await;
-            Ok((link.map_err(|error| failed(error.to_string()))?, token))
-        }));
-    }
-
-    fn take_link(&mut self, connected: Connected) {
-        self.connecting = None;
-        let now_ms = self.clock.now_ms();
-        match connected {
-            Ok((link, token)) => {
-                self.link = Some(link);
-                self.parts.session.handle_connected(now_ms, token);
-            }
-            Err(reason) => self.parts.session.handle_disconnected(now_ms, reason),
         }
     }
 
@@ -235,7 +230,7 @@ impl Driver {
         while let Some(packet) = received {
             match packet {
                 Ok(packet) => self.parts.session.handle_packet(now_ms, packet),
-                Err(error) => return self.lose_link(disconnect_reason(error)),
+                Err(error) => return self.lose_link(error),
             }
             left -= 1;
             received = match &mut self.link {
@@ -243,13 +238,6 @@ impl Driver {
                 _ => None,
             };
         }
-    }
-
-    fn lose_link(&mut self, reason: DisconnectReason) {
-        self.link = None;
-        self.connecting = None;
-        let now_ms = self.clock.now_ms();
-        self.parts.session.handle_disconnected(now_ms, reason);
     }
 
     async fn obey(&mut self, command: Command) {
@@ -286,7 +274,9 @@ impl Driver {
                 Err(error) => drop(reply.send(Err(error))),
             },
             Command::Sync => session.sync_within(now_ms, 0),
-            Command::Cut => self.lose_link(DisconnectReason::Cut),
+            Command::Cut => self.cut(now_ms),
+            Command::NetworkChanged => self.change_network(now_ms),
+            Command::GoBy(transport) => self.go_by(now_ms, transport),
             Command::Disconnect { logout, done } => {
                 self.farewells.push(done);
                 self.leave(logout).await;
@@ -300,6 +290,7 @@ impl Driver {
         self.parts.session.disconnect(now_ms, logout);
         self.transmit(now_ms);
         self.connecting = None;
+        self.rival = None;
         if let Some(link) = self.link.take() {
             link.finish().await;
         }
@@ -342,7 +333,12 @@ impl Driver {
                         drop(reply.send(answer));
                     }
                 }
-                Output::Close => self.link = None,
+                Output::Close => self.drop_link(self.clock.now_ms()),
+                Output::Heartbeat(ms) => {
+                    if let Some(link) = &mut self.link {
+                        link.keep_alive(Duration::from_millis(ms));
+                    }
+                }
                 Output::RefreshToken => {
                     let token = self.parts.token.clone();
                     if token.is_renewable() {
@@ -355,6 +351,7 @@ impl Driver {
 
     fn transmit(&mut self, now_ms: u64) {
         let Some(link) = &mut self.link else { return };
+        link.expect_answer(self.parts.session.awaits_answer());
         while link.queued_bytes() < QUEUED_MAX_BYTES {
             let Some(packet) = self.parts.session.poll_transmit(now_ms) else {
                 return;
@@ -436,15 +433,8 @@ pub(crate) fn position(event: &Event) -> Option<Change> {
     })
 }
 
-fn disconnect_reason(error: LinkError) -> DisconnectReason {
-    match error {
-        LinkError::Closed => DisconnectReason::Closed(None),
-        LinkError::BadFrame(why) => DisconnectReason::BadPacket(why),
-        error => DisconnectReason::Broken(error.to_string()),
-    }
-}
-
-/// The next packet; `None` when what was too much to take more has been written.
+/// The next packet; `None` when what was too much to take more has been written,
+/// or the server has gone silent.
 async fn poll_link(
     link: &mut Option<Link>,
 ) -> Option<Result<sluice_protocol::packet::Packet, LinkError>> {
@@ -452,9 +442,11 @@ async fn poll_link(
         return std::future::pending().await;
     };
     let was_full = link.queued_bytes() >= QUEUED_MAX_BYTES;
+    let was_silent = link.is_silent();
     poll_fn(|cx| match link.poll(cx) {
         Poll::Ready(packet) => Poll::Ready(Some(packet)),
         Poll::Pending if was_full && link.queued_bytes() < QUEUED_MAX_BYTES => Poll::Ready(None),
+        Poll::Pending if !was_silent && link.is_silent() => Poll::Ready(None),
         Poll::Pending => Poll::Pending,
     })
     .await

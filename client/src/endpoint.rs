@@ -2,6 +2,10 @@
 
 use std::net::SocketAddr;
 
+use sluice_codec::datagram::ServerPins;
+
+use crate::link::Ticket;
+
 /// A server's addresses, one a transport.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Endpoint {
@@ -9,6 +13,10 @@ pub struct Endpoint {
     pub tcp: Option<SocketAddr>,
     /// Of the WebSocket port: `ws://127.0.0.1:8902/`.
     pub ws: Option<String>,
+    /// Of the UDP port, usually 8901; used together with `pins` only.
+    pub udp: Option<SocketAddr>,
+    /// The keys of the server that are taken for its own over UDP.
+    pub pins: Option<ServerPins>,
 }
 
 /// By which transport to connect.
@@ -18,9 +26,20 @@ pub enum Transport {
     Tcp,
     /// Binary frames over WebSocket.
     WebSocket,
-    /// TCP first; after a failed try (of each endpoint) the other one, in turn.
+    /// Sealed packets over UDP, which survive a change of the network.
+    Udp,
+    /// Whichever is there first, UDP with a head start; another one when that goes
+    /// silent; and back to UDP when it works again.
     #[default]
     Auto,
+}
+
+/// One transport with its address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Route {
+    Tcp(SocketAddr),
+    WebSocket(String),
+    Datagram(SocketAddr, ServerPins, Option<Ticket>),
 }
 
 // === impl Endpoint ===
@@ -30,34 +49,50 @@ impl Endpoint {
     pub fn tcp(address: SocketAddr) -> Self {
         Self {
             tcp: Some(address),
-            ws: None,
+            ..Self::default()
         }
     }
 
     /// Only WebSocket: `ws://host:port/`.
     pub fn ws(url: impl Into<String>) -> Self {
         Self {
-            tcp: None,
             ws: Some(url.into()),
+            ..Self::default()
         }
     }
 
-    /// The way to go on the `attempt`-th try after the last success.
-    pub(crate) fn route(&self, transport: Transport, attempt: u32) -> Option<Route<'_>> {
-        let tcp = || self.tcp.map(Route::Tcp);
-        let ws = || self.ws.as_deref().map(Route::WebSocket);
+    /// Only datagram sessions, with servers that have one of these keys.
+    pub fn udp(address: SocketAddr, pins: ServerPins) -> Self {
+        Self {
+            udp: Some(address),
+            pins: Some(pins),
+            ..Self::default()
+        }
+    }
+
+    /// The way there by this transport, if there is one.
+    pub(crate) fn route(&self, transport: Transport) -> Option<Route> {
         match transport {
-            Transport::Tcp => tcp(),
-            Transport::WebSocket => ws(),
-            Transport::Auto if attempt.is_multiple_of(2) => tcp().or_else(ws),
-            Transport::Auto => ws().or_else(tcp),
+            Transport::Tcp => self.tcp.map(Route::Tcp),
+            Transport::WebSocket => self.ws.clone().map(Route::WebSocket),
+            Transport::Udp => {
+                let (address, pins) = (self.udp?, self.pins.clone()?);
+                Some(Route::Datagram(address, pins, None))
+            }
+            Transport::Auto => [Transport::Udp, Transport::Tcp, Transport::WebSocket]
+                .into_iter()
+                .find_map(|transport| self.route(transport)),
         }
     }
 }
 
-/// One transport with its address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Route<'a> {
-    Tcp(SocketAddr),
-    WebSocket(&'a str),
+// === impl Route ===
+
+impl Route {
+    /// Saves a round trip, where it is one of a datagram session.
+    pub(crate) fn use_ticket(&mut self, saved: &mut Option<Ticket>) {
+        if let Self::Datagram(_, _, ticket) = self {
+            *ticket = saved.take();
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! What can go wrong, and whose fault it is.
 
-use sluice_protocol::Refusal;
+use sluice_protocol::{Refusal, packet::CloseReason};
 
 use crate::Ended;
 
@@ -110,10 +110,34 @@ pub enum LinkError {
     /// What came is no packet.
     #[error("{0}")]
     BadFrame(String),
+    /// There is no address for the transport that is wanted.
+    #[error("no address")]
+    NoAddress,
     /// Not connected in time.
     #[error("no connection in time")]
     Timeout,
     /// The peer closed it.
     #[error("closed by the server")]
     Closed,
+    /// The peer closed it, and said why.
+    #[error("closed by the server: {}", .0.as_str_name())]
+    ClosedFor(CloseReason),
+    /// Over a datagram session: nothing comes any more.
+    #[error("the server does not answer any more")]
+    Silent,
+    /// Over a datagram session: the server no longer has it.
+    #[error("the server no longer knows the session")]
+    Forgotten,
+    /// Over a datagram session: none of the server's keys is pinned.
+    #[error("the server has another key than those that were pinned")]
+    WrongKey,
+    /// Over a datagram session: the server speaks other versions.
+    #[error("the server speaks another version of the datagram session")]
+    Version,
+    /// Over a datagram session: the server takes no more for now.
+    #[error("the server is busy, try again after {retry_after_ms} ms")]
+    Busy {
+        /// When to try again.
+        retry_after_ms: u32,
+    },
 }

@@ -137,6 +137,11 @@ pub enum DisconnectReason {
     BadPacket(String),
     /// [`crate::Client::cut`].
     Cut,
+    /// Another transport takes its place: this one went silent, or a better one
+    /// works again, or [`crate::Client::go_by`] wants it.
+    Moved,
+    /// [`crate::Client::network_changed`].
+    NetworkChanged,
     /// [`crate::Client::disconnect`], or the handle and the events were dropped.
     ByApplication,
 }

@@ -37,14 +37,22 @@
 //!   are written in batches shortly after; what wasn't written comes again.
 //! - **A kick is final**: the client doesn't reconnect by itself.
 //!
+//! # Where it connects
+//!
+//! With [`Transport::Auto`] a client goes by UDP where that works, over TCP or WebSocket
+//! elsewhere, and changes over by itself without a new login. Tell it of changes of the
+//! network by [`Client::network_changed`]; it notices them late by itself.
+//!
 //! # How it is built
 //!
 //! The session (`session/`) is a state machine without I/O or clock: packets and times go
 //! in, packets, events and deadlines come out. One tokio task a client (`driver`) connects it to a
-//! socket (`link`), the local state and the application's channels.
+//! socket (`link`), the local state and the application's channels. Which socket: `choice` puts
+//! the ways there in order, `race` tries them, `driver/moving` changes over.
 
 mod api;
 mod builder;
+mod choice;
 mod client;
 mod clock;
 mod command;
@@ -54,6 +62,7 @@ mod entry;
 mod error;
 mod event;
 mod link;
+mod race;
 mod session;
 mod state;
 mod token;
@@ -68,6 +77,7 @@ pub use event::{DisconnectReason, Ended, Event, SendReceipt};
 pub use session::{
     ConversationList, ConversationSummary, HistoryPage, Response, SessionConfig, Target,
 };
+pub use sluice_codec::datagram::ServerPins;
 pub use sluice_protocol::{
     ClientMsgId, ConversationId, ConversationKind, DeviceId, MessageId, Refusal, Seq, UserId,
     UserSeq,

@@ -13,10 +13,12 @@ mod answers;
 mod calls;
 mod config;
 mod login;
+mod moving;
 mod online;
 mod outbox;
 mod pace;
 mod push_acks;
+mod refresh;
 mod sends;
 mod sync;
 #[cfg(test)]
@@ -65,6 +67,9 @@ pub(crate) enum Output {
     Answered(u64, Result<Body, CallError>),
     /// Drop the connection, once what was transmitted before has been written.
     Close,
+    /// The server bears silences of twice this many milliseconds; where the
+    /// transport keeps itself alive, it must know.
+    Heartbeat(u64),
     /// Get a fresh token for [`Session::refresh`].
     RefreshToken,
 }
@@ -134,6 +139,7 @@ impl Session {
             rng: SmallRng::from_seed(seed),
             phase: Phase::Offline {
                 connect_at_ms: Some(0),
+                is_asked: false,
             },
             login: login::Login::new(
                 saved.resume_token,

@@ -1,4 +1,5 @@
-//! What a client keeps over a restart: positions, unacked sends, the resume token.
+//! What a client keeps over a restart: positions, unacked sends, the resume token,
+//! a ticket for the next datagram session.
 
 mod file;
 
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use prost::Message;
 use sluice_protocol::{ClientMsgId, ConversationId, DeviceId, UserId, packet};
 
-use crate::StateError;
+use crate::{StateError, link::Ticket};
 use file::StateFile;
 
 /// Where a client keeps its positions, its unacked sends and its resume token.
@@ -47,6 +48,8 @@ pub(crate) struct Saved {
     pub(crate) resume_token: Bytes,
     /// Server's clock minus the local one, in milliseconds.
     pub(crate) clock_offset_ms: i64,
+    /// For the next datagram session.
+    pub(crate) ticket: Option<Ticket>,
 }
 
 /// An unacked send.
@@ -69,6 +72,7 @@ pub(crate) enum Change {
     RemoveSend(u64),
     ResumeToken(Bytes),
     ClockOffset(i64),
+    Ticket(Ticket),
 }
 
 // === impl LocalState ===
@@ -148,6 +152,7 @@ impl Saved {
             }
             Change::ResumeToken(token) => self.resume_token = token,
             Change::ClockOffset(offset) => self.clock_offset_ms = offset,
+            Change::Ticket(ticket) => self.ticket = Some(ticket),
         }
     }
 }

@@ -24,7 +24,7 @@ mod tokens;
 mod trouble;
 
 pub use account::AccountArgs;
-pub(crate) use account::{Account, StateDefault};
+pub(crate) use account::{Account, StateDefault, transport};
 pub(crate) use palette::Palette;
 pub(crate) use render::{Page, Render, type_name};
 pub(crate) use screen::Screen;

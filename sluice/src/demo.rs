@@ -100,6 +100,7 @@ pub async fn run(options: DemoOptions) -> anyhow::Result<Report> {
     // Two runs against one server must not meet, even with one seed.
     let run = format!("{:08x}", rand::random::<u32>());
     let (seed, transports, groups) = (options.seed, options.transports, options.groups);
+    let used = transports.clone();
     let plan = Arc::new(Plan::new(
         &log,
         &PlanOptions {
@@ -116,7 +117,8 @@ pub async fn run(options: DemoOptions) -> anyhow::Result<Report> {
     }
 
     let mut system = System::start(options.server).await?;
-    let (endpoints, relays) = behind_relays(&system.endpoints, &options.faults, seed).await?;
+    let (endpoints, relays) =
+        behind_relays(&system.endpoints, &used, &options.faults, seed).await?;
 
     let board = Arc::new(Board::new(Arc::clone(&plan))?);
     let progress = ProgressBar::new(0);
@@ -250,9 +252,10 @@ impl System {
     }
 }
 
-/// Puts a relay before each transport of each gateway where faults are asked for.
+/// Puts a relay before each transport in use of each gateway where faults are asked for.
 async fn behind_relays(
     endpoints: &[Endpoint],
+    transports: &[Transport],
     faults: &FaultPlan,
     seed: u64,
 ) -> anyhow::Result<(Vec<Endpoint>, Relays)> {
@@ -260,20 +263,36 @@ async fn behind_relays(
     if faults.is_empty() {
         return Ok((endpoints.to_vec(), relays));
     }
-    if let Some(key) = faults.foreign_to(Carries::Streams) {
-        anyhow::bail!("fault `{key}` is for datagrams, and no transport here uses any");
+    let uses = |one| {
+        transports
+            .iter()
+            .any(|it| *it == one || *it == Transport::Auto)
+    };
+    let has_streams = uses(Transport::Tcp) || uses(Transport::WebSocket);
+    let unused = match (has_streams, uses(Transport::Udp)) {
+        (true, true) => None,
+        (true, false) => faults.foreign_to(Carries::Streams),
+        (false, _) => faults.foreign_to(Carries::Datagrams),
+    };
+    if let Some(key) = unused {
+        let other = if has_streams { "datagrams" } else { "streams" };
+        anyhow::bail!("fault `{key}` is for {other}, and no transport here uses any");
     }
     let mut all = Vec::new();
     for endpoint in endpoints {
         let mut behind = Endpoint::default();
-        if let Some(tcp) = endpoint.tcp {
+        if let Some(tcp) = endpoint.tcp.filter(|_| uses(Transport::Tcp)) {
             behind.tcp = Some(relays.before_streams(tcp).await?);
         }
-        if let Some(ws) = &endpoint.ws {
+        if let Some(ws) = endpoint.ws.as_ref().filter(|_| uses(Transport::WebSocket)) {
             let upstream = ws.trim_start_matches("ws://").trim_end_matches('/').parse();
             let upstream = upstream.with_context(|| format!("{ws} names no address"))?;
             let relay = relays.before_streams(upstream).await?;
             behind.ws = Some(format!("ws://{relay}/"));
+        }
+        if let Some(udp) = endpoint.udp.filter(|_| uses(Transport::Udp)) {
+            behind.udp = Some(relays.before_datagrams(udp).await?);
+            behind.pins = endpoint.pins.clone();
         }
         all.push(behind);
     }

@@ -83,7 +83,12 @@ impl Addresses {
 
     /// Where clients connect if there is but one place.
     pub fn endpoint(&self) -> anyhow::Result<Endpoint> {
-        endpoint(self.tcp.as_deref(), self.ws.as_deref())
+        endpoint(
+            self.tcp.as_deref(),
+            self.ws.as_deref(),
+            self.udp.as_deref(),
+            self.udp_pins.as_deref(),
+        )
     }
 
     /// Where a client connects: the gateways in an order of its own, or the one
@@ -93,18 +98,27 @@ impl Addresses {
             return Ok(vec![self.endpoint()?]);
         }
         let gateways = self.gateways.iter();
+        // The gateways that clients choose among share their keys.
+        let pins = self.udp_pins.as_deref();
         let mut all: Vec<_> = gateways
-            .map(|it| endpoint(it.tcp.as_deref(), it.ws.as_deref()))
+            .map(|it| endpoint(it.tcp.as_deref(), it.ws.as_deref(), it.udp.as_deref(), pins))
             .collect::<anyhow::Result<_>>()?;
         all.shuffle(&mut rand::rng());
         Ok(all)
     }
 }
 
-fn endpoint(tcp: Option<&str>, ws: Option<&str>) -> anyhow::Result<Endpoint> {
+fn endpoint(
+    tcp: Option<&str>,
+    ws: Option<&str>,
+    udp: Option<&str>,
+    pins: Option<&str>,
+) -> anyhow::Result<Endpoint> {
     Ok(Endpoint {
         tcp: tcp.map(str::parse).transpose().context("tcp address")?,
         ws: ws.map(|ws| format!("ws://{ws}/")),
+        udp: udp.map(str::parse).transpose().context("udp address")?,
+        pins: pins.map(str::parse).transpose().context("udp_pins")?,
     })
 }
 

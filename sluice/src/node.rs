@@ -60,6 +60,9 @@ pub struct Addresses {
     /// UDP clients.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub udp: Option<SocketAddr>,
+    /// What UDP clients pin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub udp_pins: Option<String>,
 }
 
 /// The answer of `GET /endpoints`.
@@ -169,7 +172,12 @@ impl Node {
             tcp: bound.tcp,
             ws: bound.ws,
             udp: bound.udp,
+            udp_pins: None,
         };
+        if bound.udp.is_some() {
+            let pins = datagram_keys::pins(&config)?;
+            addresses.udp_pins = pins.map(|pins| pins.to_string());
+        }
         let mut tasks = Vec::new();
         if let Some((listener, router)) = gateway.as_mut().and_then(Gateway::take_admin) {
             let (bounds, stop) = (config.http.clone(), ground.shutdown.clone());

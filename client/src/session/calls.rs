@@ -43,6 +43,10 @@ pub(super) enum Question {
 // === impl Calls ===
 
 impl Calls {
+    pub(super) fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
     pub(super) fn contains(&self, id: u64) -> bool {
         self.calls.contains_key(&id)
     }

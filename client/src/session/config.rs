@@ -33,6 +33,9 @@ pub struct SessionConfig {
     pub backoff_min_ms: u64,
     /// … doubling with each failure up to this span.
     pub backoff_max_ms: u64,
+    /// A client that UDP has failed tries it again, beside the stream that it uses,
+    /// after this span, less a random part; then after 2, 4, … times it, up to 30 min.
+    pub udp_retry_ms: u64,
     /// Entries asked for in one pull; the server's cap is 200.
     pub pull_limit: u32,
 }
@@ -54,6 +57,7 @@ impl Default for SessionConfig {
             heads_interval_ms: 300_000,
             backoff_min_ms: 200,
             backoff_max_ms: 30_000,
+            udp_retry_ms: 60_000,
             pull_limit: 200,
         }
     }

@@ -8,7 +8,7 @@ use sluice_protocol::{
     packet::{self, CloseReason, ErrorCode, Packet, packet::Body},
 };
 
-use super::{Output, Session, online::Online, pace::Pace, refusal};
+use super::{Output, Session, online::Online, pace::Pace, refresh::refresh_at_ms, refusal};
 use crate::{DisconnectReason, Ended, Event, state::Change};
 
 /// A connection that lasted this long was a good one: backing off starts anew.
@@ -18,9 +18,6 @@ const GOOD_CONNECTION_MS: u64 = 5_000;
 const SHORT_CONNECTIONS_MAX: u32 = 2;
 /// Tokens of a source that are refused in a row before the client gives up.
 const TOKENS_REFUSED_MAX: u32 = 3;
-/// A token is refreshed when this much of its life is left, but not earlier than
-/// half of its life.
-const REFRESH_AHEAD_MS: u64 = 10 * 60 * 1000;
 /// Too many logins from this address failed: the next try comes after this span.
 const LOGINS_LIMITED_PAUSE_MS: u64 = 60_000;
 /// Heartbeat intervals are held within these, whatever the server says.
@@ -28,12 +25,20 @@ const HEARTBEAT_MS: std::ops::RangeInclusive<u64> = 1_000..=600_000;
 
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// Without a connection until then; `None` only while it is decided.
-    Offline { connect_at_ms: Option<u64> },
+    /// Without a connection until then (`None` only while it is decided), to back
+    /// off or because it `is_asked`.
+    Offline {
+        connect_at_ms: Option<u64>,
+        is_asked: bool,
+    },
     /// The driver makes a connection (and gets a token).
     Connecting,
     /// `Connect` is on its way.
-    LoggingIn { deadline_ms: u64, resuming: bool },
+    LoggingIn {
+        deadline_ms: u64,
+        resuming: bool,
+        keeps_itself_alive: bool,
+    },
     /// Logged in.
     Online(Online),
     /// Over for good.
@@ -85,12 +90,7 @@ impl Session {
 
     /// True when a connection is to be made now; then call [`Session::connecting`].
     pub(crate) fn connect_due(&self, now_ms: u64) -> bool {
-        matches!(self.phase, Phase::Offline { connect_at_ms: Some(at) } if at <= now_ms)
-    }
-
-    /// Tries in a row that failed.
-    pub(crate) fn failures(&self) -> u32 {
-        self.login.failures
+        matches!(self.phase, Phase::Offline { connect_at_ms: Some(at), .. } if at <= now_ms)
     }
 
     /// A connection is being made. Says whether a login token will be needed.
@@ -100,7 +100,13 @@ impl Session {
     }
 
     /// The connection is there: logs in, by the resume token if there is one.
-    pub(crate) fn handle_connected(&mut self, now_ms: u64, token: Option<String>) {
+    /// `keeps_itself_alive`: its transport pings, and says when the server is silent.
+    pub(crate) fn handle_connected(
+        &mut self,
+        now_ms: u64,
+        token: Option<String>,
+        keeps_itself_alive: bool,
+    ) {
         if !matches!(self.phase, Phase::Connecting) {
             return;
         }
@@ -134,6 +140,7 @@ impl Session {
         self.phase = Phase::LoggingIn {
             deadline_ms: now_ms.saturating_add(self.config.login_timeout_ms),
             resuming,
+            keeps_itself_alive,
         };
     }
 
@@ -157,7 +164,12 @@ impl Session {
     }
 
     fn handle_connect_ack(&mut self, now_ms: u64, ack: packet::ConnectAck) {
-        let Phase::LoggingIn { resuming, .. } = self.phase else {
+        let Phase::LoggingIn {
+            resuming,
+            keeps_itself_alive,
+            ..
+        } = self.phase
+        else {
             return;
         };
         let pace = Pace::granted(&ack, now_ms);
@@ -170,10 +182,13 @@ impl Session {
         } else {
             ack.send_window
         };
+        let heartbeat_ms =
+            u64::from(ack.heartbeat_interval_ms).clamp(*HEARTBEAT_MS.start(), *HEARTBEAT_MS.end());
+        self.outputs.push_back(Output::Heartbeat(heartbeat_ms));
         self.phase = Phase::Online(Online {
             since_ms: now_ms,
-            heartbeat_ms: u64::from(ack.heartbeat_interval_ms)
-                .clamp(*HEARTBEAT_MS.start(), *HEARTBEAT_MS.end()),
+            keeps_itself_alive,
+            heartbeat_ms,
             last_received_ms: now_ms,
             last_sent_ms: now_ms,
             last_ping_ms: now_ms,
@@ -288,7 +303,12 @@ impl Session {
     }
 
     /// Gives the connection up; the next try is at the time given, or by backing off.
-    fn lose(&mut self, now_ms: u64, reason: DisconnectReason, connect_at_ms: Option<u64>) {
+    pub(super) fn lose(
+        &mut self,
+        now_ms: u64,
+        reason: DisconnectReason,
+        connect_at_ms: Option<u64>,
+    ) {
         if let Phase::Online(online) = &self.phase {
             let lasted_ms = now_ms.saturating_sub(online.since_ms);
             self.login.failures = if lasted_ms >= GOOD_CONNECTION_MS {
@@ -307,6 +327,7 @@ impl Session {
         tracing::debug!(%user, %device, ?reason, retry_in_ms, "disconnected");
         self.phase = Phase::Offline {
             connect_at_ms: Some(at),
+            is_asked: connect_at_ms.is_some(),
         };
         self.drop_connection(now_ms);
         self.tell(Event::Disconnected {
@@ -381,42 +402,7 @@ impl Session {
         }
     }
 
-    /// A fresh token, as asked for by [`Output::RefreshToken`].
-    pub(crate) fn refresh(&mut self, token: String) {
-        let id = self.packet_id();
-        if let Phase::Online(online) = &mut self.phase {
-            online.refresh_id = Some(id);
-            self.transmit.push_back(Packet {
-                id,
-                body: Some(Body::RefreshToken(packet::RefreshToken { token })),
-            });
-        }
-    }
-
-    pub(super) fn handle_refreshed(&mut self, now_ms: u64, refreshed: packet::TokenRefreshed) {
-        let server_now_ms = self.login.server_time_ms(now_ms);
-        if let Phase::Online(online) = &mut self.phase {
-            online.refresh_id = None;
-            online.refresh_at_ms = refresh_at_ms(server_now_ms, refreshed.token_expires_ms, now_ms);
-        }
-        if !refreshed.resume_token.is_empty() {
-            self.keep_resume_token(refreshed.resume_token);
-        }
-    }
-
-    /// True if that was the refresh, which is asked for again then.
-    pub(super) fn retry_refresh(&mut self, id: u64, retry_at_ms: u64) -> bool {
-        match &mut self.phase {
-            Phase::Online(online) if online.refresh_id == Some(id) => {
-                online.refresh_id = None;
-                online.refresh_at_ms = Some(retry_at_ms);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    fn keep_resume_token(&mut self, token: Bytes) {
+    pub(super) fn keep_resume_token(&mut self, token: Bytes) {
         // Copied, as the frame that it came in is larger.
         let token = Bytes::copy_from_slice(&token);
         self.login.resume_token = token.clone();
@@ -443,14 +429,14 @@ impl Session {
                 self.lose(now_ms, DisconnectReason::LoginTimeout, None);
             }
             Phase::Online(online) => {
-                if online.dead_at_ms() <= now_ms {
+                if online.dead_at_ms().is_some_and(|at| at <= now_ms) {
                     return self.lose(now_ms, DisconnectReason::Silent, None);
                 }
                 if online.leave_at_ms.is_some_and(|at| at <= now_ms) {
                     let reason = DisconnectReason::Closed(Some(CloseReason::GoingAway));
                     return self.lose(now_ms, reason, Some(now_ms));
                 }
-                if online.ping_at_ms() <= now_ms {
+                if online.ping_at_ms().is_some_and(|at| at <= now_ms) {
                     online.last_ping_ms = now_ms;
                     self.transmit.push_back(Packet {
                         id: 0,
@@ -468,12 +454,16 @@ impl Session {
 
     pub(super) fn connection_deadline_ms(&self) -> Option<u64> {
         match &self.phase {
-            Phase::Offline { connect_at_ms } => *connect_at_ms,
+            Phase::Offline { connect_at_ms, .. } => *connect_at_ms,
             Phase::LoggingIn { deadline_ms, .. } => Some(*deadline_ms),
             Phase::Online(online) => {
-                let fixed = online.dead_at_ms().min(online.ping_at_ms());
-                let optional = [online.leave_at_ms, online.refresh_at_ms];
-                optional.into_iter().flatten().chain([fixed]).min()
+                let deadlines = [
+                    online.dead_at_ms(),
+                    online.ping_at_ms(),
+                    online.leave_at_ms,
+                    online.refresh_at_ms,
+                ];
+                deadlines.into_iter().flatten().min()
             }
             Phase::Connecting | Phase::Ended(_) => None,
         }
@@ -486,11 +476,4 @@ impl Session {
             _ => 0,
         }
     }
-}
-
-/// Some time before the token ends, by the local clock.
-fn refresh_at_ms(server_now_ms: u64, expires_ms: u64, now_ms: u64) -> Option<u64> {
-    let left = expires_ms.checked_sub(server_now_ms)?;
-    let wait = left.saturating_sub(REFRESH_AHEAD_MS).max(left / 2);
-    Some(now_ms.saturating_add(wait))
 }

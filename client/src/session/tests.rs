@@ -144,6 +144,7 @@ impl World {
                 Output::Sent(id, Err(_)) => device.refused.push(id),
                 Output::Answered(_, answer) => device.answers.push(answer),
                 Output::Close => close = true,
+                Output::Heartbeat(_) => {}
                 Output::RefreshToken => device.session.refresh(device.user.to_owned()),
             }
         }
@@ -156,7 +157,7 @@ impl World {
             let token = device.session.connecting().then(|| device.user.to_owned());
             self.next_conn += 1;
             device.conn = Some(self.next_conn);
-            device.session.handle_connected(now_ms, token);
+            device.session.handle_connected(now_ms, token, false);
         }
         if let Some(conn) = device.conn {
             while let Some(packet) = self.devices[at].session.poll_transmit(now_ms) {

@@ -10,13 +10,13 @@ use redb::{
 use sluice_protocol::{ConversationId, DeviceId, UserId};
 
 use super::{Change, Saved, SavedSend};
-use crate::StateError;
+use crate::{StateError, link::Ticket};
 
 /// Conversation id of a group, or [`INBOX`], to the last seq that was committed.
 const POSITIONS: TableDefinition<'_, &str, u64> = TableDefinition::new("positions");
 /// Order of the call to an encoded `sluice.v1.Send`.
 const OUTBOX: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("outbox");
-/// User, device, resume token, clock offset (big-endian).
+/// User, device, resume token, clock offset (big-endian), ticket (pin, ticket).
 const SESSION: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("session");
 
 const INBOX: &str = "inbox";
@@ -24,6 +24,7 @@ const USER: &str = "user";
 const DEVICE: &str = "device";
 const RESUME_TOKEN: &str = "resume_token";
 const CLOCK_OFFSET: &str = "clock_offset_ms";
+const TICKET: &str = "datagram_ticket";
 
 /// The cache of one file: a state is small, and a process may hold many.
 const CACHE_BYTES: usize = 256 * 1024;
@@ -80,6 +81,9 @@ impl StateFile {
             let bytes = offset.value().try_into();
             saved.clock_offset_ms =
                 i64::from_be_bytes(bytes.map_err(|_| StateError::Damaged("the clock offset"))?);
+        }
+        if let Some(ticket) = session.get(TICKET).map_err(file_error)? {
+            saved.ticket = Ticket::parse(ticket.value());
         }
         Ok(saved)
     }
@@ -142,6 +146,10 @@ fn apply(transaction: &WriteTransaction, change: &Change) -> Result<(), redb::Er
         Change::ClockOffset(offset) => {
             let mut session = transaction.open_table(SESSION)?;
             session.insert(CLOCK_OFFSET, &offset.to_be_bytes()[..])?;
+        }
+        Change::Ticket(ticket) => {
+            let mut session = transaction.open_table(SESSION)?;
+            session.insert(TICKET, &ticket.to_bytes()[..])?;
         }
     }
     Ok(())

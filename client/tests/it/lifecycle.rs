@@ -26,6 +26,7 @@ async fn auto_goes_by_websocket_when_tcp_is_shut() {
     let endpoint = Endpoint {
         // Nobody listens there.
         tcp: Some("127.0.0.1:1".parse().unwrap()),
+        udp: None,
         ..server.endpoint()
     };
     let (_alice, mut events) = Client::builder(user("alice"), phone())
@@ -33,13 +34,6 @@ async fn auto_goes_by_websocket_when_tcp_is_shut() {
         .token("alice")
         .start()
         .unwrap();
-    assert!(matches!(
-        next(&mut events).await,
-        Event::Disconnected {
-            reason: DisconnectReason::ConnectFailed(_),
-            retry_in_ms: Some(_)
-        }
-    ));
     assert_eq!(next(&mut events).await, Event::Connected { resumed: false });
 }
 

@@ -5,8 +5,10 @@
 #[path = "../model/mod.rs"]
 mod model;
 
+mod datagram;
 mod http;
 mod lifecycle;
 mod messages;
 mod server;
 mod slow_server;
+mod udp_port;

@@ -1,4 +1,4 @@
-//! Messages between clients: sent, stored, received in order, over both transports.
+//! Messages between clients: sent, stored, received in order, over all transports.
 
 use std::time::Duration;
 
@@ -99,6 +99,11 @@ async fn a_conversation(transport: Transport) {
 #[tokio::test]
 async fn a_conversation_over_tcp() {
     a_conversation(Transport::Tcp).await;
+}
+
+#[tokio::test]
+async fn a_conversation_over_udp() {
+    a_conversation(Transport::Udp).await;
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use sluice_codec::{PacketCodec, decode_packet_bytes, encode_packet};
 use sluice_protocol::packet::Packet;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{Notify, mpsc},
     task::JoinSet,
 };
 use tokio_tungstenite::tungstenite::{
@@ -21,23 +21,29 @@ use tokio_tungstenite::tungstenite::{
 };
 use tokio_util::codec::Framed;
 
-use crate::model::{Conn, ModelServer};
+use crate::{
+    model::{Conn, ModelServer},
+    udp_port::UdpPort,
+};
 
 /// Packets that wait for one connection of the server.
 const OUT_MAX: usize = 10_000;
 
 #[derive(Default)]
-struct Hub {
+pub(crate) struct Hub {
     model: Option<ModelServer>,
     outs: HashMap<Conn, mpsc::Sender<Packet>>,
     next_conn: Conn,
+    /// Told when something was put into one of the `outs`.
+    pub(crate) sent: Arc<Notify>,
 }
 
-/// The model behind a TCP and a WebSocket port. Stops when dropped.
+/// The model behind a port of each transport. Stops when dropped.
 pub(crate) struct Server {
     hub: Arc<Mutex<Hub>>,
     tcp: SocketAddr,
     ws: SocketAddr,
+    pub(crate) udp: UdpPort,
     _tasks: JoinSet<()>,
 }
 
@@ -53,10 +59,12 @@ impl Server {
         let mut tasks = JoinSet::new();
         tasks.spawn(listen(tcp, hub.clone(), false));
         tasks.spawn(listen(ws, hub.clone(), true));
+        let udp = UdpPort::start(hub.clone(), &mut tasks).await;
         Self {
             hub,
             tcp: tcp_address,
             ws: ws_address,
+            udp,
             _tasks: tasks,
         }
     }
@@ -65,6 +73,8 @@ impl Server {
         Endpoint {
             tcp: Some(self.tcp),
             ws: Some(format!("ws://{}/", self.ws)),
+            udp: Some(self.udp.address),
+            pins: Some(self.udp.pins.clone()),
         }
     }
 
@@ -81,6 +91,7 @@ impl Server {
     pub(crate) fn drop_connections(&self) {
         let mut hub = self.hub.lock().unwrap();
         hub.outs.clear();
+        hub.sent.notify_one();
         hub.model.as_mut().unwrap().conns.clear();
     }
 }
@@ -97,9 +108,18 @@ impl Hub {
                 let _ = out.try_send(packet);
             }
         }
+        self.sent.notify_one();
     }
 
-    fn handle(&mut self, conn: Conn, packet: Packet) {
+    /// A new connection, and the packets for it.
+    pub(crate) fn open(&mut self) -> (Conn, mpsc::Receiver<Packet>) {
+        let (out, packets) = mpsc::channel(OUT_MAX);
+        self.next_conn += 1;
+        self.outs.insert(self.next_conn, out);
+        (self.next_conn, packets)
+    }
+
+    pub(crate) fn handle(&mut self, conn: Conn, packet: Packet) {
         self.set_time();
         self.model.as_mut().unwrap().handle(conn, packet);
         self.send_out();
@@ -109,14 +129,7 @@ impl Hub {
 async fn listen(listener: TcpListener, hub: Arc<Mutex<Hub>>, is_websocket: bool) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        let (out, packets) = mpsc::channel(OUT_MAX);
-        let conn = {
-            let mut hub = hub.lock().unwrap();
-            hub.next_conn += 1;
-            let conn = hub.next_conn;
-            hub.outs.insert(conn, out);
-            conn
-        };
+        let (conn, packets) = hub.lock().unwrap().open();
         let hub = hub.clone();
         if is_websocket {
             connections.spawn(serve_websocket(stream, conn, packets, hub));
@@ -186,7 +199,7 @@ async fn serve_websocket(
     leave(&hub, conn);
 }
 
-fn leave(hub: &Mutex<Hub>, conn: Conn) {
+pub(crate) fn leave(hub: &Mutex<Hub>, conn: Conn) {
     let mut hub = hub.lock().unwrap();
     hub.outs.remove(&conn);
     hub.model.as_mut().unwrap().close(conn);

@@ -25,10 +25,7 @@ async fn a_link_that_was_full_goes_on_when_it_has_drained() {
     socket.set_recv_buffer_size(16 * 1024).unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(1).unwrap();
-    let endpoint = Endpoint {
-        tcp: Some(listener.local_addr().unwrap()),
-        ws: None,
-    };
+    let endpoint = Endpoint::tcp(listener.local_addr().unwrap());
     let (client, _events) = Client::builder(user("alice"), DeviceId::parse("phone").unwrap())
         .server(endpoint)
         .transport(Transport::Tcp)

@@ -19,7 +19,7 @@ pub struct AccountArgs {
     /// Address of the server's HTTP API
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     server: String,
-    /// How to connect: auto, tcp or ws
+    /// How to connect: auto, tcp, ws or udp
     #[arg(long, value_name = "NAME", default_value = "auto", value_parser = transport)]
     transport: Transport,
     /// Who you are
@@ -64,8 +64,9 @@ pub(crate) fn transport(name: &str) -> Result<Transport, String> {
         "auto" => Ok(Transport::Auto),
         "tcp" => Ok(Transport::Tcp),
         "ws" => Ok(Transport::WebSocket),
+        "udp" => Ok(Transport::Udp),
         other => Err(format!(
-            "there is no transport {other:?}; there are auto, tcp and ws"
+            "there is no transport {other:?}; there are auto, tcp, ws and udp"
         )),
     }
 }
@@ -226,7 +227,7 @@ mod tests {
         assert!(
             transport("pigeon")
                 .unwrap_err()
-                .contains("auto, tcp and ws")
+                .contains("auto, tcp, ws and udp")
         );
     }
 }

@@ -42,6 +42,8 @@ pub(crate) fn disconnected(why: &DisconnectReason) -> String {
         }
         DisconnectReason::NoToken(error) => format!("cannot log in: {error}"),
         DisconnectReason::BadPacket(error) => format!("the server sent nonsense: {error}"),
+        DisconnectReason::Moved => "another transport takes over".to_owned(),
+        DisconnectReason::NetworkChanged => "the network has changed".to_owned(),
         DisconnectReason::Cut | DisconnectReason::ByApplication => "as asked".to_owned(),
     };
     printable::line(&why).into_owned()

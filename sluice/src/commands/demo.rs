@@ -7,6 +7,7 @@ use sluice_relay::FaultPlan;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    chat::transport,
     cli::Stopped,
     demo::{self, DemoOptions, Server, chaos::ChaosPlan, cluster::Shape},
     server_process,
@@ -22,9 +23,10 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     sluice demo\n  \
-    sluice demo --data log.ndjson.gz --transports tcp,ws --json\n  \
+    sluice demo --data log.ndjson.gz --transports tcp,ws,udp --json\n  \
     sluice demo --cluster gateways=3,services=2\n  \
-    sluice demo --limit 20 --faults delay_ms=40,jitter_ms=20,reset_s=10")]
+    sluice demo --limit 20 --faults delay_ms=40,jitter_ms=20,reset_s=10\n  \
+    sluice demo --transports udp --faults loss=0.2,dup=0.05,reorder=0.1,rebind_s=5")]
 pub struct Args {
     /// Chat log: one {"conversation","sender","text"} a line, .gz or not [default: an excerpt that ships]
     #[arg(long, value_name = "FILE")]
@@ -32,7 +34,8 @@ pub struct Args {
     /// Only the first N conversations of the log
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Spread over the devices: tcp, ws
+    /// Spread over the devices: tcp, ws, udp, and auto for those that choose
+    /// themselves; some devices go from one to the next while they talk
     #[arg(long, value_delimiter = ',', default_value = "tcp,ws", value_parser = transport)]
     transports: Vec<Transport>,
     /// Conversations replayed in groups of 3 to 500 [default: 5 % of them]
@@ -113,15 +116,4 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<Exit
     } else {
         ExitCode::FAILURE
     })
-}
-
-/// A transport's name on the command line.
-pub(crate) fn transport(name: &str) -> Result<Transport, String> {
-    match name {
-        "tcp" => Ok(Transport::Tcp),
-        "ws" => Ok(Transport::WebSocket),
-        other => Err(format!(
-            "there is no transport {other:?}; there are tcp and ws"
-        )),
-    }
 }

@@ -129,7 +129,10 @@ impl Person {
             if !self.board.is_acked(message) {
                 self.board.count_cut();
             }
-            running.client.cut().await?;
+            match plan.goes_on_by {
+                Some(transport) => running.client.go_by(transport).await?,
+                None => running.client.cut().await?,
+            }
             if plan.restarts
                 && let Some(running) = live.take()
             {
@@ -154,7 +157,9 @@ impl Person {
                 LocalState::open(path).with_context(|| format!("local state {}", path.display()))?
             }
         };
-        let (client, events) = start_client(&self.account, "first", self.transport, state)?;
+        let goes_on_by = self.board.plan.users[self.user].goes_on_by;
+        let transport = goes_on_by.filter(|_| again).unwrap_or(self.transport);
+        let (client, events) = start_client(&self.account, "first", transport, state)?;
         let stop = CancellationToken::new();
         let listening = listen(
             Arc::clone(&self.board),

@@ -51,6 +51,8 @@ pub struct PlannedUser {
     pub cut_after: Option<MessageIndex>,
     /// The cut takes the whole process with it.
     pub restarts: bool,
+    /// And the session goes on by this transport, as of a phone that left its Wi-Fi.
+    pub goes_on_by: Option<Transport>,
 }
 
 /// One message.
@@ -292,11 +294,15 @@ fn plan_users(
             second_device: seconds.contains(&index).then(|| transport(index + 1)),
             cut_after: None,
             restarts: false,
+            goes_on_by: None,
         })
         .collect();
     for (nth, user) in cuts.into_iter().enumerate() {
         users[user].cut_after = sends[user].choose(rng).copied();
         users[user].restarts = nth % RESTART_ONE_IN == RESTART_ONE_IN - 1;
+        if options.transports.len() > 1 && nth % 2 == 1 {
+            users[user].goes_on_by = Some(transport(user + 1));
+        }
     }
     users
 }

@@ -28,6 +28,8 @@ pub(crate) struct Addresses {
     pub(crate) admin: String,
     pub(crate) tcp: SocketAddr,
     pub(crate) ws: SocketAddr,
+    pub(crate) udp: SocketAddr,
+    pub(crate) udp_pins: String,
 }
 
 impl Server {
@@ -44,9 +46,10 @@ impl Server {
         let http = again.map_or_else(any, |a| a.http.clone());
         let tcp = again.map_or_else(any, |a| a.tcp.to_string());
         let ws = again.map_or_else(any, |a| a.ws.to_string());
+        let udp = again.map_or_else(any, |a| a.udp.to_string());
         let mut child = Command::new(SLUICE)
             .args(["serve", "--http", &http, "--tcp", &tcp, "--ws", &ws])
-            .args(["--udp", "127.0.0.1:0"])
+            .args(["--udp", &udp])
             .args(["--admin", "127.0.0.1:0", "--config"])
             .arg(&config)
             .arg("--data-dir")
@@ -70,6 +73,8 @@ impl Server {
         Endpoint {
             tcp: Some(self.addresses.tcp),
             ws: Some(ws),
+            udp: Some(self.addresses.udp),
+            pins: Some(self.addresses.udp_pins.parse().unwrap()),
         }
     }
 

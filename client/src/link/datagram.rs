@@ -1,0 +1,539 @@
+//! Packets over a datagram session (SPEC.md, chapter 16): one UDP socket, one session.
+//!
+//! The session is codec's; here are its socket, its clock and its timer. A link
+//! whose server stays silent takes another socket once: where the network has
+//! changed unnoticed, or a NAT has, the session goes on from the new address.
+//!
+//! An idle link owns a datagram's worth of buffer.
+
+use std::{
+    collections::VecDeque,
+    io,
+    mem::MaybeUninit,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use sluice_codec::{
+    FrameError,
+    datagram::{
+        AddressTicket, Channel, ClientConnection, Config, ConnectError, End, SendError, ServerPin,
+        ServerPins, config::UNRELIABLE_MAX_BYTES,
+    },
+    decode_packet_bytes, encode_packet,
+};
+use sluice_protocol::{
+    limits::FRAME_MAX_BYTES,
+    packet::{CloseReason, DeliveryClass, Packet, packet::Body},
+};
+use tokio::{
+    io::ReadBuf,
+    net::UdpSocket,
+    time::{Instant, Sleep},
+};
+
+use crate::LinkError;
+
+/// No datagram of a session is longer.
+const DATAGRAM_MAX_BYTES: usize = 2048;
+/// Datagrams that are taken before answers go out.
+const BATCH_MAX: usize = 32;
+/// Messages that wait for the session; more stay in the datagram session, and in
+/// the end at the server, for want of credit.
+const RECEIVED_MAX: usize = 256;
+/// A timer that is due already, though all that was due is done, rings again then.
+const TICK: Duration = Duration::from_millis(1);
+/// An answer that is late by this, then 2, 4, … times it, is asked after by a ping:
+/// a NAT may have given this side another address, which the server then sees.
+const LATE_AFTER: Duration = Duration::from_secs(1);
+const LATE_DOUBLINGS_MAX: u32 = 4;
+/// After a silence this long another socket is tried.
+const REBIND_AFTER: Duration = Duration::from_millis(2_500);
+/// After a silence this long another way is looked for.
+const SILENT_AFTER: Duration = Duration::from_secs(4);
+/// The same when the network has just changed: nothing is known of the new one.
+const SILENT_AFTER_CHANGE: Duration = Duration::from_secs(1);
+/// Told to a server that is left.
+const LEFT_CODE: u16 = CloseReason::Unspecified as u16;
+
+/// Saves the next session a round trip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ticket {
+    pin: ServerPin,
+    ticket: AddressTicket,
+}
+
+/// See the module.
+pub(crate) struct DatagramLink {
+    socket: UdpSocket,
+    server: SocketAddr,
+    session: ClientConnection,
+    /// The session's time counts from here.
+    began: Instant,
+    timer: Pin<Box<Sleep>>,
+    /// A datagram on its way to the socket.
+    outgoing: Vec<u8>,
+    received: VecDeque<Bytes>,
+    /// What the session had no room for.
+    waiting: VecDeque<(Channel, Bytes)>,
+    waiting_bytes: usize,
+    pin: Option<ServerPin>,
+    ticket: Option<Ticket>,
+    /// The system says that nobody listens there.
+    is_refused: bool,
+    /// Another socket was tried in this silence.
+    has_rebound: bool,
+    is_cut: bool,
+    silent_after: Duration,
+    /// When to ping for an answer, and how often that was done.
+    late: Option<(Instant, u32)>,
+}
+
+// === impl Ticket ===
+
+impl Ticket {
+    const BYTES: usize = ServerPin::BYTES + AddressTicket::BYTES;
+
+    /// As it is kept.
+    pub(crate) fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        let parts = self.pin.as_bytes().iter().chain(self.ticket.as_bytes());
+        for (to, from) in bytes.iter_mut().zip(parts) {
+            *to = *from;
+        }
+        bytes
+    }
+
+    /// What [`Ticket::to_bytes`] made.
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+        let (pin, ticket) = bytes.split_first_chunk()?;
+        Some(Self {
+            pin: ServerPin::from_bytes(*pin),
+            ticket: AddressTicket::from_bytes(ticket.try_into().ok()?),
+        })
+    }
+}
+
+// === impl DatagramLink ===
+
+impl DatagramLink {
+    /// Connects: the handshake is over on return, and nobody has logged in.
+    pub(super) async fn connect(
+        server: SocketAddr,
+        pins: ServerPins,
+        ticket: Option<Ticket>,
+    ) -> Result<Self, LinkError> {
+        let ticket = ticket.map(|it| (it.pin, it.ticket));
+        let (attempt, ephemeral) = (rand::random(), rand::random());
+        let config = Arc::new(Config::default());
+        let began = Instant::now();
+        let mut link = Self {
+            socket: open_socket(server)?,
+            server,
+            session: ClientConnection::connect(0, pins, ticket, attempt, ephemeral, config),
+            began,
+            timer: Box::pin(tokio::time::sleep_until(began)),
+            outgoing: Vec::with_capacity(DATAGRAM_MAX_BYTES),
+            received: VecDeque::new(),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            pin: None,
+            ticket: None,
+            is_refused: false,
+            has_rebound: false,
+            is_cut: false,
+            silent_after: SILENT_AFTER,
+            late: None,
+        };
+        std::future::poll_fn(|cx| link.poll_open(cx)).await?;
+        Ok(link)
+    }
+
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+        loop {
+            let is_blocked = self.flush(cx);
+            if self.session.is_open() {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(error) = self.session.failure() {
+                return Poll::Ready(Err(error.into()));
+            }
+            if self.is_refused {
+                let error = io::Error::from(io::ErrorKind::ConnectionRefused);
+                return Poll::Ready(Err(error.into()));
+            }
+            if self.receive_batch(cx) == 0 && (is_blocked || self.poll_timer(cx).is_pending()) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    pub(super) fn queue(&mut self, packet: &Packet) -> Result<(), LinkError> {
+        let bytes = encode_packet(packet, FRAME_MAX_BYTES)
+            .map_err(|error| LinkError::BadFrame(error.to_string()))?;
+        self.waiting_bytes += bytes.len();
+        self.waiting
+            .push_back((channel_of(packet, bytes.len()), bytes));
+        Ok(())
+    }
+
+    pub(super) fn queued_bytes(&self) -> usize {
+        let session = self.session.session();
+        self.waiting_bytes + session.map_or(0, |session| session.send_bytes())
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Packet, LinkError>> {
+        loop {
+            self.check_silence();
+            self.ask_after();
+            let is_blocked = self.flush(cx);
+            if let Some(packet) = self.next_received() {
+                return Poll::Ready(packet);
+            }
+            if let Some(end) = self.session.end() {
+                return Poll::Ready(Err(end.into()));
+            }
+            if self.receive_batch(cx) == 0 && (is_blocked || self.poll_timer(cx).is_pending()) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    pub(super) fn next_received(&mut self) -> Option<Result<Packet, LinkError>> {
+        loop {
+            if self.received.is_empty() {
+                let received = &mut self.received;
+                self.session
+                    .drain(&mut |_, message: &[u8]| keep(received, message));
+            }
+            match decode_packet_bytes(self.received.pop_front()?) {
+                Ok(packet) => return Some(Ok(packet)),
+                Err(FrameError::UnknownPacket { .. }) => {}
+                Err(error) => return Some(Err(LinkError::BadFrame(error.to_string()))),
+            }
+        }
+    }
+
+    /// Waits until all has arrived, then says that it is over.
+    pub(super) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+        loop {
+            let is_blocked = self.flush(cx);
+            self.received.clear();
+            if self.session.end().is_some() || self.queued_bytes() == 0 {
+                // The CLOSE goes with the drop.
+                return Poll::Ready(Ok(()));
+            }
+            if self.receive_batch(cx) == 0 && (is_blocked || self.poll_timer(cx).is_pending()) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    pub(super) fn cut(mut self) {
+        self.is_cut = true;
+    }
+
+    /// Three quarters of what the server bears leave time for a ping that is lost.
+    pub(super) fn keep_alive(&mut self, heartbeat: Duration) {
+        let most_ms = u32::try_from(heartbeat.as_millis() * 3 / 2).unwrap_or(u32::MAX);
+        let config = Config::default();
+        let keepalive_max_ms = config.keepalive_max_ms.min(most_ms);
+        self.session.configure(Arc::new(Config {
+            keepalive_max_ms,
+            keepalive_first_ms: config.keepalive_first_ms.min(keepalive_max_ms),
+            keepalive_min_ms: config.keepalive_min_ms.min(keepalive_max_ms),
+            ..config
+        }));
+    }
+
+    pub(super) fn expect_answer(&mut self, is_expected: bool) {
+        if !is_expected {
+            self.late = None;
+        } else if self.late.is_none() {
+            self.late = Some((Instant::now() + LATE_AFTER, 0));
+        }
+    }
+
+    /// Pings for an answer that is late.
+    fn ask_after(&mut self) {
+        if let Some((at, pings)) = &mut self.late
+            && *at <= Instant::now()
+        {
+            *pings = (*pings + 1).min(LATE_DOUBLINGS_MAX);
+            *at = Instant::now() + LATE_AFTER * (1 << *pings);
+            let now_us = self.now_us();
+            self.session.ping(now_us);
+        }
+    }
+
+    pub(super) fn is_silent(&self) -> bool {
+        let silence = self.silence();
+        silence.is_some_and(|silence| silence >= self.silent_after)
+    }
+
+    fn silence(&self) -> Option<Duration> {
+        self.silent_since().map(|since| since.elapsed())
+    }
+
+    fn silent_since(&self) -> Option<Instant> {
+        let since_us = self.session.session()?.silent_since_us()?;
+        Some(self.began + Duration::from_micros(since_us))
+    }
+
+    /// Another network carries the packets from now on.
+    pub(crate) fn change_network(&mut self) {
+        self.silent_after = SILENT_AFTER_CHANGE;
+        self.rebind();
+    }
+
+    /// Goes on from another socket, and tells the server.
+    fn rebind(&mut self) {
+        match open_socket(self.server) {
+            Ok(socket) => self.socket = socket,
+            // As long as there is no network; the next silence tries again.
+            Err(error) => tracing::debug!(%error, "no other socket"),
+        }
+        // A datagram on its way went to the old one's address; it is lost.
+        self.outgoing.clear();
+        self.session.rebind(self.now_us());
+    }
+
+    pub(super) fn take_ticket(&mut self) -> Option<Ticket> {
+        self.ticket.take()
+    }
+
+    /// A smoothed round trip.
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        let round_trip_us = self.session.session()?.round_trip_us()?;
+        Some(Duration::from_micros(round_trip_us))
+    }
+
+    fn check_silence(&mut self) {
+        match self.silence() {
+            Some(silence) if silence >= REBIND_AFTER && !self.has_rebound => {
+                self.has_rebound = true;
+                self.rebind();
+            }
+            Some(_) => {}
+            None => {
+                self.has_rebound = false;
+                self.silent_after = SILENT_AFTER;
+            }
+        }
+    }
+
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Does what is due, and sends what may go. True if the socket takes no more.
+    fn flush(&mut self, cx: &mut Context<'_>) -> bool {
+        let now_us = self.now_us();
+        self.session.on_timeout(now_us);
+        loop {
+            self.feed(now_us);
+            if self.outgoing.is_empty()
+                && self.session.transmit(now_us, &mut self.outgoing).is_none()
+            {
+                return false;
+            }
+            match self.socket.poll_send(cx, &self.outgoing) {
+                Poll::Pending => return true,
+                Poll::Ready(Ok(_)) => {}
+                // Lost, as on any network; the session sends it again.
+                Poll::Ready(Err(error)) => self.note(&error),
+            }
+            self.outgoing.clear();
+        }
+    }
+
+    /// Hands on to the session what it has room for.
+    fn feed(&mut self, now_us: u64) {
+        if !self.session.is_open() {
+            return;
+        }
+        while let Some((channel, bytes)) = self.waiting.front() {
+            match self.session.send(now_us, *channel, bytes.clone()) {
+                Err(SendError::Full) => return,
+                Ok(()) | Err(SendError::TooLarge { .. } | SendError::Empty | SendError::Closed) => {
+                }
+            }
+            self.waiting_bytes -= bytes.len();
+            self.waiting.pop_front();
+        }
+        self.waiting = VecDeque::new();
+    }
+
+    /// Takes what has come, up to a batch; how many datagrams that were.
+    fn receive_batch(&mut self, cx: &mut Context<'_>) -> usize {
+        for taken in 0..BATCH_MAX {
+            let mut scratch = [MaybeUninit::uninit(); DATAGRAM_MAX_BYTES];
+            let mut read = ReadBuf::uninit(&mut scratch);
+            match self.socket.poll_recv(cx, &mut read) {
+                Poll::Pending => return taken,
+                Poll::Ready(Ok(())) => self.receive(read.filled_mut()),
+                Poll::Ready(Err(error)) => self.note(&error),
+            }
+        }
+        BATCH_MAX
+    }
+
+    fn receive(&mut self, datagram: &mut [u8]) {
+        let now_us = self.now_us();
+        let had = self.received.len();
+        let received = &mut self.received;
+        let taken = self
+            .session
+            .receive(now_us, datagram, &mut |_, message: &[u8]| {
+                keep(received, message)
+            });
+        if self.received.len() > had {
+            // Perhaps that was it; the driver says if more is expected.
+            self.late = None;
+        }
+        if let Err(error) = taken {
+            tracing::trace!(%error, "a datagram was passed over");
+        }
+        if let Some((pin, ticket)) = self.session.take_ticket() {
+            self.pin = Some(pin);
+            self.ticket = Some(Ticket { pin, ticket });
+        }
+        // A fresh one for the address that the client has moved to.
+        if let Some(token) = self.session.take_token()
+            && let (Some(pin), Ok(bytes)) = (self.pin, <[u8; _]>::try_from(&*token))
+        {
+            let ticket = AddressTicket::from_bytes(bytes);
+            self.ticket = Some(Ticket { pin, ticket });
+        }
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let session = self.session.timeout();
+        let session = session.map(|at_us| self.began + Duration::from_micros(at_us));
+        let silence = self.silent_since().into_iter().flat_map(|since| {
+            let rebind = (!self.has_rebound).then_some(since + REBIND_AFTER);
+            let silent = (!self.is_silent()).then_some(since + self.silent_after);
+            [rebind, silent].into_iter().flatten()
+        });
+        let late = self.late.map(|(at, _)| at);
+        let Some(at) = session.into_iter().chain(silence).chain(late).min() else {
+            return Poll::Pending;
+        };
+        let at = at.max(Instant::now() + TICK);
+        if self.timer.deadline() != at {
+            self.timer.as_mut().reset(at);
+        }
+        self.timer.as_mut().poll(cx)
+    }
+
+    fn note(&mut self, error: &io::Error) {
+        self.is_refused |= error.kind() == io::ErrorKind::ConnectionRefused;
+        tracing::trace!(%error, "a datagram was not sent or received");
+    }
+}
+
+/// Tells the server, so that it needn't wait for the end of a silence.
+impl Drop for DatagramLink {
+    fn drop(&mut self) {
+        if self.is_cut || !self.session.is_open() || self.session.end().is_some() {
+            return;
+        }
+        let now_us = self.now_us();
+        self.feed(now_us);
+        self.session.close(now_us, LEFT_CODE, "");
+        self.outgoing.clear();
+        if self.session.transmit(now_us, &mut self.outgoing).is_some() {
+            // Nobody is left to be told that it failed.
+            let _ = self.socket.try_send(&self.outgoing);
+        }
+    }
+}
+
+/// False when there is no room.
+fn keep(received: &mut VecDeque<Bytes>, message: &[u8]) -> bool {
+    let has_room = received.len() < RECEIVED_MAX;
+    if has_room {
+        received.push_back(Bytes::copy_from_slice(message));
+    }
+    has_room
+}
+
+/// What has no promise goes without one; all else in the order in which it was said.
+fn channel_of(packet: &Packet, bytes: usize) -> Channel {
+    match &packet.body {
+        Some(Body::Typing(_)) => Channel::LATEST,
+        Some(Body::Send(send))
+            if send.delivery_class() == DeliveryClass::Ephemeral
+                && bytes <= UNRELIABLE_MAX_BYTES =>
+        {
+            Channel::EPHEMERAL
+        }
+        _ => Channel::CONTROL,
+    }
+}
+
+fn open_socket(server: SocketAddr) -> io::Result<UdpSocket> {
+    let any: SocketAddr = match server {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = std::net::UdpSocket::bind(any)?;
+    socket.set_nonblocking(true)?;
+    // Answers of others don't reach the session, and errors of the network do.
+    socket.connect(server)?;
+    forbid_fragments(&socket, server);
+    UdpSocket::from_std(socket)
+}
+
+/// The session looks for the largest datagram that arrives whole; the system must
+/// not cut them. Where it can't be told so, the probes tell less.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn forbid_fragments(socket: &std::net::UdpSocket, server: SocketAddr) {
+    use rustix::net::sockopt::{
+        Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
+    };
+    let done = match server {
+        SocketAddr::V4(_) => set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::PROBE),
+        SocketAddr::V6(_) => set_ipv6_mtu_discover(socket, Ipv6PathMtuDiscovery::PROBE),
+    };
+    if let Err(error) = done {
+        tracing::debug!(%error, "datagrams may be cut");
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn forbid_fragments(_socket: &std::net::UdpSocket, _server: SocketAddr) {}
+
+// === impl LinkError ===
+
+impl From<ConnectError> for LinkError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::TimedOut => Self::Timeout,
+            ConnectError::NotPinned => Self::WrongKey,
+            ConnectError::Version => Self::Version,
+            ConnectError::Busy { retry_after_ms } => Self::Busy { retry_after_ms },
+        }
+    }
+}
+
+impl From<End> for LinkError {
+    fn from(end: End) -> Self {
+        match end {
+            End::ClosedByPeer(code) => match CloseReason::try_from(i32::from(code)) {
+                Ok(CloseReason::Unspecified) | Err(_) => Self::Closed,
+                Ok(reason) => Self::ClosedFor(reason),
+            },
+            End::Closed(_) => Self::Closed,
+            End::Silent => Self::Silent,
+            End::Forgotten => Self::Forgotten,
+            End::Violated(violation) => Self::BadFrame(violation.to_string()),
+            // The next session has other keys.
+            End::Exhausted | End::Forged => Self::Closed,
+        }
+    }
+}
