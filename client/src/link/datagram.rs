@@ -47,10 +47,17 @@ const BATCH_MAX: usize = 32;
 const RECEIVED_MAX: usize = 256;
 /// A timer that is due already, though all that was due is done, rings again then.
 const TICK: Duration = Duration::from_millis(1);
-/// An answer that is late by this, then 2, 4, … times it, is asked after by a ping:
-/// a NAT may have given this side another address, which the server then sees.
-const LATE_AFTER: Duration = Duration::from_secs(1);
-const LATE_DOUBLINGS_MAX: u32 = 4;
+/// So long after the last message a ping goes out, then after 2, 4, … times that: a
+/// NAT may have given this side another address, which only a packet shows the
+/// server. While a conversation goes on, what it sends to the old one is found
+/// again within about the time that has gone by.
+const CHECK_AFTER: Duration = Duration::from_secs(2);
+/// The same while the session waits for an answer.
+const CHECK_SOON: Duration = Duration::from_secs(1);
+/// Pings after the last message; then the keepalive's silence is long enough.
+const CHECKS_MAX: u32 = 3;
+/// Of the time between them, while the session waits for an answer.
+const CHECK_DOUBLINGS_MAX: u32 = 4;
 /// After a silence this long another socket is tried.
 const REBIND_AFTER: Duration = Duration::from_millis(2_500);
 /// After a silence this long another way is looked for.
@@ -89,8 +96,9 @@ pub(crate) struct DatagramLink {
     has_rebound: bool,
     is_cut: bool,
     silent_after: Duration,
-    /// When to ping for an answer, and how often that was done.
-    late: Option<(Instant, u32)>,
+    awaits_answer: bool,
+    /// When to ping, and how often that was done since the last message.
+    check: Option<(Instant, u32)>,
 }
 
 // === impl Ticket ===
@@ -147,7 +155,8 @@ impl DatagramLink {
             has_rebound: false,
             is_cut: false,
             silent_after: SILENT_AFTER,
-            late: None,
+            awaits_answer: false,
+            check: None,
         };
         std::future::poll_fn(|cx| link.poll_open(cx)).await?;
         Ok(link)
@@ -176,6 +185,7 @@ impl DatagramLink {
         let bytes = encode_packet(packet, FRAME_MAX_BYTES)
             .map_err(|error| LinkError::BadFrame(error.to_string()))?;
         self.waiting_bytes += bytes.len();
+        self.begin_checks();
         self.waiting
             .push_back((channel_of(packet, bytes.len()), bytes));
         Ok(())
@@ -189,7 +199,7 @@ impl DatagramLink {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Packet, LinkError>> {
         loop {
             self.check_silence();
-            self.ask_after();
+            self.check_address();
             let is_blocked = self.flush(cx);
             if let Some(packet) = self.next_received() {
                 return Poll::Ready(packet);
@@ -251,22 +261,34 @@ impl DatagramLink {
     }
 
     pub(super) fn expect_answer(&mut self, is_expected: bool) {
-        if !is_expected {
-            self.late = None;
-        } else if self.late.is_none() {
-            self.late = Some((Instant::now() + LATE_AFTER, 0));
+        if self.awaits_answer != is_expected {
+            self.awaits_answer = is_expected;
+            self.begin_checks();
         }
     }
 
-    /// Pings for an answer that is late.
-    fn ask_after(&mut self) {
-        if let Some((at, pings)) = &mut self.late
-            && *at <= Instant::now()
-        {
-            *pings = (*pings + 1).min(LATE_DOUBLINGS_MAX);
-            *at = Instant::now() + LATE_AFTER * (1 << *pings);
-            let now_us = self.now_us();
-            self.session.ping(now_us);
+    /// A message has come or gone.
+    fn begin_checks(&mut self) {
+        let after = if self.awaits_answer {
+            CHECK_SOON
+        } else {
+            CHECK_AFTER
+        };
+        self.check = Some((Instant::now() + after, 0));
+    }
+
+    fn check_address(&mut self) {
+        let now = Instant::now();
+        let Some((_, pings)) = self.check.take_if(|(at, _)| *at <= now) else {
+            return;
+        };
+        let now_us = self.now_us();
+        self.session.ping(now_us);
+        let pings = (pings + 1).min(CHECK_DOUBLINGS_MAX);
+        if self.awaits_answer {
+            self.check = Some((now + CHECK_SOON * (1 << pings), pings));
+        } else if pings < CHECKS_MAX {
+            self.check = Some((now + CHECK_AFTER * (1 << pings), pings));
         }
     }
 
@@ -392,8 +414,7 @@ impl DatagramLink {
                 keep(received, message)
             });
         if self.received.len() > had {
-            // Perhaps that was it; the driver says if more is expected.
-            self.late = None;
+            self.begin_checks();
         }
         if let Err(error) = taken {
             tracing::trace!(%error, "a datagram was passed over");
@@ -419,8 +440,8 @@ impl DatagramLink {
             let silent = (!self.is_silent()).then_some(since + self.silent_after);
             [rebind, silent].into_iter().flatten()
         });
-        let late = self.late.map(|(at, _)| at);
-        let Some(at) = session.into_iter().chain(silence).chain(late).min() else {
+        let check = self.check.map(|(at, _)| at);
+        let Some(at) = session.into_iter().chain(silence).chain(check).min() else {
             return Poll::Pending;
         };
         let at = at.max(Instant::now() + TICK);

@@ -56,8 +56,8 @@ const FIELDS: &[&str] = &[
 ];
 
 #[test]
-fn the_excerpt_replays_over_both_transports() {
-    let report = demo(&["--limit", "40", "--transports", "tcp,ws", "--seed", "7"]);
+fn the_excerpt_replays_over_all_transports() {
+    let report = demo(&["--limit", "40", "--transports", "tcp,ws,udp", "--seed", "7"]);
     for field in FIELDS {
         assert!(
             report.get(field).is_some(),
@@ -104,4 +104,40 @@ fn a_bad_link_loses_nothing() {
     let report = demo(&["--limit", "20", "--faults", faults, "--seed", "11"]);
     assert_eq!(report["ok"], true);
     assert!(report["reconnects"].as_u64().unwrap() > 0, "{report}");
+}
+
+#[test]
+fn a_bad_network_of_datagrams_loses_nothing() {
+    let faults = "loss=0.1,delay_ms=5,jitter_ms=10,dup=0.05,reorder=0.1,corrupt=0.01,rebind_s=5";
+    let report = demo(&[
+        "--limit",
+        "10",
+        "--transports",
+        "udp",
+        "--faults",
+        faults,
+        "--seed",
+        "12",
+    ]);
+    assert_eq!(report["ok"], true);
+    assert_eq!(report["delivered"], report["expected"]);
+}
+
+#[test]
+fn sessions_go_from_transport_to_transport() {
+    let faults = "loss=0.05,delay_ms=5,rebind_s=5,reset_s=3,stall_s=5";
+    let transports = "tcp,ws,udp,auto";
+    let report = demo(&[
+        "--limit",
+        "30",
+        "--transports",
+        transports,
+        "--faults",
+        faults,
+        "--seed",
+        "13",
+    ]);
+    assert_eq!(report["ok"], true);
+    let figure = |name: &str| report[name].as_u64().unwrap();
+    assert!(figure("reconnects") >= figure("cuts"), "{report}");
 }
