@@ -1,7 +1,7 @@
 //! The loop around a stream that is consumed concurrently: join, read, work,
 //! acknowledge; start over after a failure, with the batch still on the bus.
-//! While the store is away a batch is kept in hand: the bus counts how often it
-//! hands an entry out, and takes for poison what comes too often.
+//! While the store or the directory is away a batch is kept in hand: the bus counts
+//! how often it hands an entry out, and takes for poison what comes too often.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ pub(crate) trait Work: Send + Sync + 'static {
     const ROLE: &'static str;
 
     /// Does all that the entries ask for. After an error they come again, also to
-    /// this same work when the store was away.
+    /// this same work when the store or the directory was away.
     async fn work(&self, node: &Node, entries: Vec<BusEntry>) -> Result<(), WorkError>;
 }
 
@@ -119,8 +119,8 @@ async fn read_on<W: Work>(
     }
 }
 
-/// Works on the batch until the store is there for it; the reader shows signs of
-/// life meanwhile, so that nobody else takes it. False when interrupted by shutdown.
+/// Works on the batch until store and directory are there for it; the reader shows
+/// signs of life meanwhile, so that nobody else takes it. False when interrupted by shutdown.
 async fn work_off<W: Work>(
     node: &Node,
     work: &W,
@@ -134,7 +134,7 @@ async fn work_off<W: Work>(
             worked => return worked.map(|()| true),
         };
         count_failure::<W>(&error);
-        tracing::warn!(role = W::ROLE, %error, "a batch waits for the store");
+        tracing::warn!(role = W::ROLE, %error, "a batch waits for the store or the directory");
         if !backoff.wait(shutdown).await {
             return Ok(false);
         }

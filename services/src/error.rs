@@ -18,10 +18,14 @@ impl WorkError {
         matches!(self, WorkError::Bus(error) if !error.ends_reader())
     }
 
-    /// Whether the batch had no chance because the store was away: it is kept in
-    /// hand until the store is back. Read again and again, it would count as poison.
+    /// Whether the batch had no chance because the store or the directory was away:
+    /// it is kept in hand until that is back. Read again and again, it would count as
+    /// poison.
     pub(crate) fn spares_batch(&self) -> bool {
-        matches!(self, WorkError::Store(error) if error.may_pass())
+        match self {
+            WorkError::Store(error) => error.may_pass(),
+            WorkError::Bus(error) => !error.ends_reader(),
+        }
     }
 
     /// A bounded label for metrics.

@@ -1,7 +1,7 @@
 //! The owner of one partition: a lease on its stream, then an epoch from the
 //! store, then batch after batch. Whatever goes wrong, its state is thrown away
 //! and it starts over; the bus hands it what was not acknowledged. While the
-//! store is away the batch stays in hand.
+//! store or the directory is away the batch stays in hand.
 
 use std::sync::Arc;
 
@@ -28,8 +28,8 @@ struct Ownership {
     partition: Partition,
     epoch: PartitionEpoch,
     reader: Box<dyn Reader>,
-    /// Read and not done with: the store was away. Read again and again it would
-    /// count as poison.
+    /// Read and not done with: the store or the directory was away. Read again and
+    /// again it would count as poison.
     in_hand: Vec<BusEntry>,
 }
 
@@ -85,10 +85,12 @@ async fn serve(
         let Err(error) = ownership.work(caution, shutdown).await else {
             return Ok(());
         };
-        if error.spares_reader() {
+        if !ownership.in_hand.is_empty() && error.spares_batch() {
+            // Another try at it, as it is.
+        } else if error.spares_reader() {
             // The lease may well be ours still, and who drops it now can't give it back.
             ownership.begin_again();
-        } else if !error.spares_batch() {
+        } else {
             return Err(error);
         }
         caution.note(partition, &error);

@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use sluice_bus::{
-    Bind, BindOutcome, BusError, DevicePolicy, Directory, MemoryBus, MemoryBusConfig,
+    Bind, BindOutcome, Bus, BusError, DevicePolicy, Directory, MemoryBus, MemoryBusConfig,
     MemoryDirectory, PresenceWatch, Route, Stream,
 };
 use sluice_protocol::{
@@ -21,7 +21,10 @@ use sluice_protocol::{
 use sluice_services::{Config, DeviceRule, Services};
 use sluice_store::{SqliteStore, Store as _, UserStatus};
 
-use crate::world::{World, ack, config, fresh_id, text_to, user};
+use crate::{
+    outages::{Counting, Most},
+    world::{World, ack, config, fresh_id, text_to, user},
+};
 
 fn opened(body: delivery::Body) -> SessionOpened {
     match body {
@@ -149,8 +152,10 @@ impl Directory for LosingBinds {
     }
 }
 
-async fn world_that_loses_binds(revoking: bool) -> (World, Arc<LosingBinds>) {
-    let mut world = World::idle(config(), MemoryBus::new(MemoryBusConfig::default())).await;
+async fn world_that_loses_binds(revoking: bool) -> (World, Arc<LosingBinds>, Most) {
+    let inner: Arc<dyn Bus> = MemoryBus::new(MemoryBusConfig::default());
+    let mut world = World::idle(config(), inner.clone()).await;
+    let most = Most::default();
     let directory = Arc::new(LosingBinds {
         directory: world.directory.clone(),
         to_lose: AtomicU32::new(0),
@@ -160,14 +165,18 @@ async fn world_that_loses_binds(revoking: bool) -> (World, Arc<LosingBinds>) {
     });
     let mut parts = world.parts().await;
     parts.directory = directory.clone();
+    parts.bus = Arc::new(Counting {
+        inner,
+        most: most.clone(),
+    });
     let services = Services::start(config(), parts, world.shutdown.clone());
     world.services = Some(services.await.unwrap());
-    (world, directory)
+    (world, directory, most)
 }
 
 #[tokio::test]
-async fn a_batch_whose_routes_could_not_be_looked_up_is_worked_on_again() {
-    let (mut world, directory) = world_that_loses_binds(false).await;
+async fn an_outage_of_the_directory_costs_no_delivery() {
+    let (mut world, directory, most) = world_that_loses_binds(false).await;
     let alice = world.user_online("alice").await;
     let bob = world.user_online("bob").await;
     for round in 1..=3 {
@@ -176,13 +185,18 @@ async fn a_batch_whose_routes_could_not_be_looked_up_is_worked_on_again() {
             .send(&alice, text_to("bob", fresh_id(), "hello"))
             .await);
         assert_eq!(world.gateway.push(&bob).await.1.seq, u64::from(round));
+        directory.lookups_to_fail.store(round, Ordering::Relaxed);
+        world.device_online("bob", &format!("tablet {round}")).await;
     }
+    // Handed out again and again they would be taken for poison.
+    let most = most.lock().clone();
+    assert!(most.values().all(|most| *most == 1), "{most:?}");
     world.stop().await;
 }
 
 #[tokio::test]
 async fn a_resume_whose_batch_comes_again_is_the_same_opening() {
-    let (mut world, directory) = world_that_loses_binds(false).await;
+    let (mut world, directory, _) = world_that_loses_binds(false).await;
     world.add_users(&["alice"]).await;
     let first = world.gateway.device("alice", "phone");
     let claims = world.claims("alice").await;
@@ -203,7 +217,7 @@ async fn a_resume_whose_batch_comes_again_is_the_same_opening() {
 
 #[tokio::test]
 async fn a_login_refused_at_its_second_coming_leaves_no_route() {
-    let (mut world, directory) = world_that_loses_binds(true).await;
+    let (mut world, directory, _) = world_that_loses_binds(true).await;
     world.add_users(&["alice"]).await;
     for (name, code) in [
         ("laptop", ErrorCode::TokenRevoked),
