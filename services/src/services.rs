@@ -126,6 +126,7 @@ impl Services {
         });
         let roles = node.config.roles;
         let calls = Arc::new(Calls::new(&node));
+        let resume_secret = parts.signer.resume_secret();
         let api = Api::new(node.clone(), parts.signer, calls.clone())
             .map_err(ServicesError::BadConfig)?;
         let down = down_reader::own(&node).await?;
@@ -145,7 +146,7 @@ impl Services {
         if roles.user {
             tasks.extend(consumers(
                 &node,
-                Sessions::new(),
+                Sessions::new(resume_secret),
                 Stream::Session,
                 &shutdown,
             ));

@@ -34,7 +34,7 @@ const RESUME_TOKEN_BYTES: usize = 32;
 
 /// The consumer of `up:session`.
 pub(crate) struct Sessions {
-    /// A secret of this process, which resume tokens are drawn from.
+    /// Resume tokens are drawn from it; all service processes have the same.
     secret: hmac::Key,
 }
 
@@ -105,18 +105,15 @@ impl Work for Sessions {
 }
 
 impl Sessions {
-    pub(crate) fn new() -> Self {
-        let secret: [u8; 32] = rand::random();
-        Self {
-            secret: hmac::Key::new(hmac::HMAC_SHA256, &secret),
-        }
+    pub(crate) fn new(secret: hmac::Key) -> Self {
+        Self { secret }
     }
 
     /// A token that nobody can guess, and the same one for an entry that comes
-    /// again: by its hash the store knows an opening that it has done before, when
-    /// the batch failed after it. An entry names its connection, request and time,
-    /// so no two have the same bytes. Another process, which takes over the batch of
-    /// a dead one, draws another: those resumes are refused.
+    /// again, also to another process, which takes over the batch of a dead one: by
+    /// its hash the store knows an opening that was done before. Were that refused,
+    /// the session that it opened would lose its route. An entry names its
+    /// connection, request and time, so no two have the same bytes.
     fn resume_token(&self, entry: &[u8]) -> [u8; RESUME_TOKEN_BYTES] {
         let mut token = [0; RESUME_TOKEN_BYTES];
         token.copy_from_slice(hmac::sign(&self.secret, entry).as_ref());

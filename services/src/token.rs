@@ -11,6 +11,7 @@ use std::{
 };
 
 use aws_lc_rs::{
+    hmac,
     rand::SystemRandom,
     signature::{Ed25519KeyPair, KeyPair},
 };
@@ -21,6 +22,8 @@ use sha2::{Digest, Sha256};
 use sluice_protocol::{UserId, limits::TOKEN_MAX_BYTES};
 
 const ISSUER: &str = "sluice";
+/// What the secret of [`TokenSigner::resume_secret`] is for.
+const RESUME_PURPOSE: &[u8] = b"sluice resume tokens 1";
 /// SubjectPublicKeyInfo of an Ed25519 key up to its 32 bytes (RFC 8410, section 4).
 const SPKI_PREFIX: [u8; 12] = [
     0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
@@ -72,6 +75,7 @@ pub struct TokenSigner {
     signing: EncodingKey,
     verifying: DecodingKey,
     public_key: [u8; 32],
+    resume_secret: hmac::Key,
 }
 
 // === impl TokenSigner ===
@@ -114,7 +118,10 @@ impl TokenSigner {
             .as_ref()
             .try_into()
             .map_err(|_| TokenError::BadKey)?;
+        let root = hmac::Key::new(hmac::HMAC_SHA256, &der);
+        let resume_secret = hmac::sign(&root, RESUME_PURPOSE);
         Ok(Self {
+            resume_secret: hmac::Key::new(hmac::HMAC_SHA256, resume_secret.as_ref()),
             kid: kid_of(&public_key),
             signing: EncodingKey::from_ed_der(&der),
             verifying: DecodingKey::from_ed_der(&public_key),
@@ -130,6 +137,12 @@ impl TokenSigner {
     /// The public key, 32 bytes.
     pub fn public_key(&self) -> [u8; 32] {
         self.public_key
+    }
+
+    /// What resume tokens are drawn from: the same in all processes that sign with
+    /// this key.
+    pub(crate) fn resume_secret(&self) -> hmac::Key {
+        self.resume_secret.clone()
     }
 
     /// The public key as SPKI in PEM, for gateways' configs.

@@ -4,16 +4,22 @@ use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 use sluice_bus::{
-    Bus, BusError, Lag, MemoryBus, MemoryBusConfig, NodeName, Reader, Stream,
+    Bus, BusError, Directory as _, Lag, MemoryBus, MemoryBusConfig, NodeName, Reader, Stream,
     faulty_bus::{Fault, FaultPlan, FaultyBus},
 };
-use sluice_protocol::{ClientMsgId, Partition, packet::packet::Body};
+use sluice_protocol::{
+    ClientMsgId, DeviceId, Partition,
+    envelope::{OpenSession, delivery, up},
+    packet::packet::Body,
+};
 use sluice_services::Services;
-use sluice_store::Store as _;
+use sluice_store::{SessionOpening, SessionProof, Store as _};
+use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{PARTITIONS, World, ack, config, fresh_id, pair, text, text_to, user};
+use crate::world::{PARTITIONS, World, ack, config, fresh_id, now_ms, pair, text, text_to, user};
 
 /// A bus whose `down` streams never answer: who appends dies waiting.
 struct DeafDown(Arc<dyn Bus>);
@@ -40,6 +46,25 @@ impl Bus for DeafDown {
     }
 }
 
+/// Services whose answers reach nobody, in a runtime of their own, which dies with
+/// all its tasks.
+async fn doomed_services(world: &World) -> Runtime {
+    let mut parts = world.parts().await;
+    parts.bus = Arc::new(DeafDown(world.bus.clone()));
+    let doomed = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let started = doomed.spawn(async {
+        let services = Services::start(config(), parts, CancellationToken::new()).await;
+        // They run on without it.
+        drop(services.unwrap());
+    });
+    started.await.unwrap();
+    doomed
+}
+
 #[tokio::test]
 async fn what_was_committed_before_a_crash_is_acked_and_pushed_after_it() {
     let bus: Arc<dyn Bus> = MemoryBus::new(MemoryBusConfig::default());
@@ -51,16 +76,7 @@ async fn what_was_committed_before_a_crash_is_acked_and_pushed_after_it() {
         .send(&alice, text_to("bob", fresh_id(), "hello"))
         .await;
 
-    // A service in a runtime of its own, which dies with all its tasks.
-    let mut parts = world.parts().await;
-    parts.bus = Arc::new(DeafDown(bus));
-    let doomed = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
-    let started = doomed.spawn(Services::start(config(), parts, CancellationToken::new()));
-    let _services = started.await.unwrap().unwrap();
+    let doomed = doomed_services(&world).await;
     let conversation = pair("alice", "bob");
     while world
         .store
@@ -92,6 +108,56 @@ async fn what_was_committed_before_a_crash_is_acked_and_pushed_after_it() {
         .unwrap();
     assert_eq!(page.entries.len(), 1);
     world.gateway.rest(&bob).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_resume_that_was_bound_before_a_crash_is_open_after_it() {
+    let bus: Arc<dyn Bus> = MemoryBus::new(MemoryBusConfig::default());
+    let mut world = World::idle(config(), bus).await;
+    world.add_users(&["alice"]).await;
+    let alice = world.gateway.device("alice", "phone");
+    // What an earlier session has left.
+    let token = [7; 32];
+    let claims = world.claims("alice").await.claims.unwrap();
+    let earlier = SessionOpening {
+        user: user("alice"),
+        device: DeviceId::parse("phone").unwrap(),
+        platform: 0,
+        proof: SessionProof::Token {
+            token_epoch: claims.token_epoch,
+            expires_ms: claims.expires_ms,
+        },
+        new_resume_hash: Sha256::digest(token).into(),
+        connect_time_ms: Some(0),
+        has_place: true,
+        now_ms: now_ms(),
+    };
+    world.store.open_sessions(vec![earlier]).await.unwrap();
+    let resume = OpenSession {
+        resume_token: token.to_vec().into(),
+        ..OpenSession::default()
+    };
+    let open = up::Body::OpenSession(resume);
+    world.gateway.append(Stream::Session, &alice, open).await;
+
+    let doomed = doomed_services(&world).await;
+    let routes = async |world: &World| {
+        let routes = world.directory.lookup(&[user("alice")]).await.unwrap();
+        routes[0].clone()
+    };
+    while routes(&world).await.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    doomed.shutdown_background();
+
+    world.start().await;
+    let answer = world.gateway.find(&alice, |_| true).await.body;
+    assert!(
+        matches!(answer, delivery::Body::SessionOpened(_)),
+        "{answer:?}"
+    );
+    assert_eq!(routes(&world).await[0].connection, alice.connection);
     world.stop().await;
 }
 
