@@ -125,9 +125,10 @@ impl DownReader {
     }
 
     /// Answers that were missed are told by their calls' deadlines; but a user
-    /// may have been changed.
+    /// may have been changed. Who forgot this stream may also have forgotten that
+    /// this node was announced, so that no change is told to it.
     fn missed(&self, how: &'static str) {
         metrics::counter!("sluice_service_down_gaps_total", "how" => how).increment(1);
-        self.node.standings.forget_all();
+        self.node.standings.untold();
     }
 }

@@ -174,6 +174,13 @@ impl Standings {
         kept.blocks.forget_all();
     }
 
+    /// What told the others of this node may be forgotten: nothing is kept until it
+    /// is said again.
+    pub(crate) fn untold(&self) {
+        self.forget_all();
+        self.kept.lock().told_until = Instant::now();
+    }
+
     /// Until then, unless it is said again, changes elsewhere are told to this node.
     pub(crate) fn told_until(&self, until: Instant) {
         if !self.kept.lock().is_told() {

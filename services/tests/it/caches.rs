@@ -137,6 +137,48 @@ async fn a_gap_in_what_a_node_was_told_makes_it_forget_all() {
 }
 
 #[tokio::test]
+async fn a_node_that_may_be_forgotten_keeps_nothing_until_it_is_announced_again() {
+    let world = world(Config {
+        // It is announced once in the length of a test.
+        owner_ttl_ms: 3_600_000,
+        ..keeping()
+    })
+    .await;
+    let api = Api::of(&world);
+    eventually("the announcement", || {
+        futures_util::FutureExt::now_or_never(announced(&world)).is_some_and(|it| !it.is_empty())
+    })
+    .await;
+    let (alice, others) = acquainted(&api).await;
+    // A flush takes the streams with what they held, and the announcements.
+    let me = announced(&world).await[0];
+    let forgotten = world.directory.announce("service", me, Duration::ZERO);
+    forgotten.await.unwrap();
+    let blocks = async |blocker: &str| {
+        let (blocker, blocked) = (user(blocker), user("alice"));
+        let block = world.store.set_block(&blocker, &blocked, true);
+        block.await.unwrap();
+    };
+    blocks(&others[0].0).await;
+    let down = Down {
+        producer: 77,
+        counter: 2,
+        deliveries: Vec::new(),
+    };
+    let stream = Stream::Down(Incarnation(u32::try_from(me).unwrap()));
+    let bytes = down.encode_to_vec().into();
+    world.gateway.append_bytes(&stream, bytes).await;
+    soon(&api, &alice, &others[0].0, 403).await;
+    // Of changes from now on nobody can tell it.
+    for (name, _) in &others[1..] {
+        greet(&api, &alice, name).await.is(200);
+        blocks(name).await;
+        greet(&api, &alice, name).await.refused(403, "blocked");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn without_caches_every_question_goes_to_the_store() {
     let world = world(Config {
         caches: false,
