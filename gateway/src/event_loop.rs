@@ -373,7 +373,18 @@ impl EventLoop {
             // It closed while the service was binding it.
             self.bench.unbind(user, device, key);
         }
-        match self.connections.get_mut(key) {
+        let connection = self.connections.get_mut(key);
+        // A login that was worked on twice may have been bound again after its end,
+        // and an unbind may have been given up.
+        let bound_in_vain = match (&command.body, &connection) {
+            (CommandBody::SessionOpened(_), Some(connection)) => connection.channel.is_closing(),
+            (CommandBody::SessionOpened(_) | CommandBody::Push { .. }, None) => true,
+            _ => false,
+        };
+        if bound_in_vain {
+            self.bench.unbind_stale(&command.user, key);
+        }
+        match connection {
             Some(connection) => connection.deliver(&mut self.bench, command),
             None => self.bench.metrics.deliveries_stale.increment(1),
         }

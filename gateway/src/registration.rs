@@ -33,7 +33,8 @@ pub(crate) struct Unbinder {
 #[derive(Debug)]
 pub(crate) struct Ended {
     user: UserId,
-    device: DeviceId,
+    /// `None`: whichever has this connection.
+    device: Option<DeviceId>,
     connection: ConnectionId,
 }
 
@@ -71,10 +72,24 @@ impl Unbinder {
     pub(crate) fn unbind(&self, user: UserId, device: DeviceId, connection: ConnectionId) -> bool {
         let ended = Ended {
             user,
-            device,
+            device: Some(device),
             connection,
         };
         self.queue.try_send(ended).is_ok()
+    }
+
+    /// Of a connection that was over and is bound all the same. Left for another
+    /// time while others wait: it costs a look-up, and may be on its way already.
+    pub(crate) fn unbind_stale(&self, user: UserId, connection: ConnectionId) {
+        if self.is_idle() {
+            let ended = Ended {
+                user,
+                device: None,
+                connection,
+            };
+            // Whoever reaches for it again says so again.
+            let _ = self.queue.try_send(ended);
+        }
     }
 
     /// True when nothing waits.
@@ -106,9 +121,8 @@ pub(crate) async fn unbind_all(
 
 async fn unbind(directory: &dyn Directory, ended: &Ended) {
     for attempt in 1..=UNBIND_TRIES {
-        let done = directory.unbind(&ended.user, &ended.device, ended.connection);
-        match done.await {
-            Ok(_) => return,
+        match unbind_once(directory, ended).await {
+            Ok(()) => return,
             Err(error) if attempt == UNBIND_TRIES => {
                 tracing::warn!(connection = %ended.connection, %error, "unbind given up");
             }
@@ -118,6 +132,27 @@ async fn unbind(directory: &dyn Directory, ended: &Ended) {
             }
         }
     }
+}
+
+async fn unbind_once(directory: &dyn Directory, ended: &Ended) -> Result<(), BusError> {
+    let Ended {
+        user,
+        device,
+        connection,
+    } = ended;
+    let device = match device {
+        Some(device) => device.clone(),
+        None => {
+            let routes = directory.lookup(std::slice::from_ref(user)).await?;
+            let mut routes = routes.into_iter().flatten();
+            let Some(stale) = routes.find(|route| route.connection == *connection) else {
+                return Ok(());
+            };
+            stale.device
+        }
+    };
+    directory.unbind(user, &device, *connection).await?;
+    Ok(())
 }
 
 // === impl Registration ===

@@ -70,6 +70,14 @@ impl Workbench {
         }
     }
 
+    /// The same for a connection that services believe in although it is over.
+    pub(crate) fn unbind_stale(&self, user: &str, key: ChannelKey) {
+        if let Ok(user) = UserId::parse(user) {
+            let connection = self.connection_id(key);
+            self.shared.unbinder.unbind_stale(user, connection);
+        }
+    }
+
     /// A delay from `min_ms` to twice that.
     pub(crate) fn spread_ms(&mut self, min_ms: u32) -> u32 {
         let spread = (u64::from(self.random.next()) * u64::from(min_ms)) >> 32;

@@ -2,9 +2,10 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use sluice_bus::{Bind, DevicePolicy, Directory, Route};
+use sluice_bus::{Bind, BindOutcome, DevicePolicy, Directory, Route};
 use sluice_protocol::{
     ConnectionId, DeviceId, Incarnation, UserId,
+    envelope::{SessionOpened, delivery},
     packet::{CloseReason, Connect, packet::Body},
 };
 
@@ -65,6 +66,42 @@ async fn who_was_replaced_meanwhile_is_kicked_in_the_sweep() {
     alice.expect_end().await;
     let routes = rig.services.routes("alice").await;
     assert_eq!(routes[0].connection, connection);
+}
+
+#[tokio::test]
+async fn a_route_of_a_connection_that_is_over_goes_when_it_is_used() {
+    let rig = Rig::start().await;
+    let alice = rig.login("alice").await;
+    let route = rig.services.routes("alice").await.remove(0);
+    drop(alice);
+    let gone = async || rig.services.routes("alice").await.is_empty();
+    eventually("unbound", gone).await;
+    // Its login was worked on twice, or its unbind was given up.
+    let bind_again = async |login| {
+        let bind = Bind {
+            user: UserId::parse("alice").unwrap(),
+            route: route.clone(),
+            login,
+        };
+        let bound = rig.directory.bind(bind, DevicePolicy::EachDevice, 8).await;
+        assert_eq!(bound, Ok(BindOutcome::Bound { replaced: vec![] }));
+        assert!(!gone().await);
+    };
+    bind_again(1_000).await;
+    rig.services.push("alice", b"hello?").await;
+    eventually("unbound by a push", gone).await;
+    bind_again(1_001).await;
+    let opened = delivery::Body::SessionOpened(SessionOpened::default());
+    let connection = route.connection;
+    rig.services.deliver(connection, "alice", opened).await;
+    eventually("unbound by the answer to its login", gone).await;
+    // Nobody else's is touched.
+    let _alice = rig.login("alice").await;
+    let stays = rig.services.routes("alice").await;
+    let opened = delivery::Body::SessionOpened(SessionOpened::default());
+    rig.services.deliver(connection, "alice", opened).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(rig.services.routes("alice").await, stays);
 }
 
 #[tokio::test]
