@@ -35,6 +35,7 @@ OWNER = "owner"
 BATCH_MAX_ENTRIES = 64
 BLOCK_MAX_MS = 1_000
 DEAD_LETTERS_MAX_ENTRIES = 10_000
+TELL_AGAIN_S = 30
 # The status that a client gets when `handle` raised.
 FAILED = 500
 
@@ -98,6 +99,7 @@ class Backend:
         self.lease_ms = lease_ms
         self.deliveries_max = deliveries_max
         self.stopping = threading.Event()
+        self.told = ("", 0.0)  # the last trouble with Redis, and when it was logged
 
     def run(self):
         """Serves until `stop`, or SIGTERM or Ctrl-C."""
@@ -120,15 +122,23 @@ class Backend:
             owner = Partition(self, client, partition)
             try:
                 if owner.take():
+                    log.info("%s: served here", owner.stream)
                     owner.work()
                 else:
                     self.stopping.wait(self.lease_ms / 10_000)
             except LeaseLost:
                 log.warning("%s: the lease was lost", owner.stream)
             except redis.RedisError as error:
-                log.warning("%s: %s; trying again", owner.stream, error)
+                self._tell(error)
                 self.stopping.wait(0.5)
         client.close()
+
+    def _tell(self, error):
+        """Once for all partitions, and again when it is something else or lasts."""
+        what, when = self.told
+        if what != str(error) or time.monotonic() - when > TELL_AGAIN_S:
+            self.told = (str(error), time.monotonic())
+            log.warning("Redis: %s; trying again", error)
 
 
 class Partition:

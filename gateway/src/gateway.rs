@@ -89,10 +89,10 @@ pub struct BoundAddresses {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A setting can't be.
-    #[error("[gateway] {0}")]
+    #[error("[gateway]")]
     Config(#[from] ConfigError),
     /// An address can't be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Listen {
         /// Which.
         address: SocketAddr,
@@ -100,10 +100,10 @@ pub enum StartError {
         source: io::Error,
     },
     /// An event loop can't be set up.
-    #[error("cannot set up an event loop: {0}")]
+    #[error("cannot set up an event loop")]
     Loop(#[source] io::Error),
     /// The down stream or the lease can't be had.
-    #[error("bus or directory: {0}")]
+    #[error("the bus or the directory")]
     Bus(#[from] BusError),
 }
 

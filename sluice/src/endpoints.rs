@@ -58,7 +58,14 @@ impl Addresses {
             .map(|address| address.ip())
             .find(IpAddr::is_ipv4)
             .unwrap_or(ip);
-        Ok(addresses.seen_from(ip, http))
+        let mut addresses = addresses.seen_from(ip, http);
+        let of_gateways = addresses.gateways.iter_mut();
+        let of_gateways = of_gateways.flat_map(|it| [&mut it.tcp, &mut it.udp]);
+        let all = of_gateways.chain([&mut addresses.tcp, &mut addresses.udp]);
+        for place in all.flatten() {
+            *place = resolved(place).await?;
+        }
+        Ok(addresses)
     }
 
     /// A server that listens on all its addresses names none of them: then it is
@@ -108,6 +115,22 @@ impl Addresses {
     }
 }
 
+/// Where a name leads, such as that of a balancer: the SDK takes addresses.
+async fn resolved(place: &str) -> anyhow::Result<String> {
+    if place.parse::<SocketAddr>().is_ok() {
+        return Ok(place.to_owned());
+    }
+    let found = tokio::net::lookup_host(place)
+        .await
+        .with_context(|| format!("cannot resolve {place}, where clients are sent"))?;
+    let found: Vec<SocketAddr> = found.collect();
+    let of_ipv4 = found.iter().find(|address| address.is_ipv4());
+    let address = of_ipv4.or(found.first());
+    Ok(address
+        .with_context(|| format!("{place} has no address"))?
+        .to_string())
+}
+
 fn endpoint(
     tcp: Option<&str>,
     ws: Option<&str>,
@@ -125,6 +148,16 @@ fn endpoint(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_name_is_looked_up_and_an_address_is_not() {
+        let found = resolved("localhost:8900").await.unwrap();
+        let address: SocketAddr = found.parse().unwrap();
+        assert!(address.ip().is_loopback() && address.port() == 8900);
+        assert_eq!(resolved("10.0.0.7:1").await.unwrap(), "10.0.0.7:1");
+        let error = resolved("localhost").await.unwrap_err();
+        assert!(error.to_string().contains("localhost"), "{error}");
+    }
 
     #[test]
     fn a_server_on_all_addresses_is_where_it_was_found() {

@@ -1,7 +1,7 @@
 //! Settings from the environment: `SLUICE__BUS__REDIS__PASSWORD=…` is the key
 //! `bus.redis.password`, and goes before the file.
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use toml::{Table, Value};
 
 /// What the names of such variables begin with.
@@ -24,8 +24,11 @@ pub fn overlay(
         };
         let path: Vec<String> = path.split("__").map(str::to_lowercase).collect();
         // The value may be a secret: errors name the variable alone.
-        let value = value(lookup(guide, &path), &text)
-            .with_context(|| format!("{name} is not of the type that its key has"))?;
+        let model = lookup(guide, &path);
+        let value = value(model, &text).with_context(|| {
+            let example = model.map(|it| format!(", such as {it}"));
+            format!("{name} wants a value{}", example.unwrap_or_default())
+        })?;
         set(table, &path, value)
             .with_context(|| format!("{name} goes through a key that is no table"))?;
     }
@@ -44,7 +47,9 @@ fn lookup<'a>(guide: &'a Table, path: &[String]) -> Option<&'a Value> {
 fn value(model: Option<&Value>, text: &str) -> anyhow::Result<Value> {
     match model {
         None | Some(Value::String(_)) => Ok(Value::String(text.to_owned())),
-        Some(Value::Array(_)) if !text.trim_start().starts_with('[') => {
+        Some(Value::Array(models))
+            if !text.trim_start().starts_with('[') && !models.iter().any(Value::is_table) =>
+        {
             let words = text
                 .split(',')
                 .map(str::trim)
@@ -53,11 +58,10 @@ fn value(model: Option<&Value>, text: &str) -> anyhow::Result<Value> {
             Ok(Value::Array(words.collect()))
         }
         Some(_) => {
-            let parsed = toml::from_str::<Table>(&format!("value = {text}")).ok();
-            match parsed.and_then(|mut table| table.remove("value")) {
-                Some(value) => Ok(value),
-                None => bail!("no such value in TOML"),
-            }
+            let parsed = toml::from_str::<Table>(&format!("value = {text}"));
+            // The parser's message names no part of the text, but its picture does.
+            let mut table = parsed.map_err(|error| anyhow!("{}", error.message()))?;
+            table.remove("value").context("no value")
         }
     }
 }
@@ -113,6 +117,25 @@ mod tests {
         let error = overlaid(&[("SLUICE_BUS__REDIS__PORT", "2")]).unwrap_err();
         assert!(error.to_string().contains("SLUICE__BUS__REDIS__PORT"));
         assert!(overlaid(&[("SLUICE_PASSWORD", "hush")]).is_ok());
+    }
+
+    #[test]
+    fn who_gets_it_wrong_is_shown_an_example() {
+        let mut table = Table::new();
+        let guide = toml::from_str("servers = [{ url = 'mysql://db/x' }]\nport = 6").unwrap();
+        let mut told = |name: &str, text: &str| {
+            let variable = (format!("SLUICE__{name}"), text.to_owned());
+            let error = overlay(&mut table, &guide, [variable].into_iter()).unwrap_err();
+            format!("{error:#}")
+        };
+        let one = told("SERVERS", "mysql://hush@db/x");
+        assert!(
+            one.contains(r#"[{ url = "mysql://db/x" }]"#) && !one.contains("hush"),
+            "{one}"
+        );
+        let unclosed = told("SERVERS", r#"[{ url = "mysql://hush@db/x"]"#);
+        assert!(!unclosed.contains("hush"), "{unclosed}");
+        assert!(told("PORT", "hush").starts_with("SLUICE__PORT wants a value, such as 6: "));
     }
 
     #[test]

@@ -72,6 +72,8 @@ struct Known {
     nodes: HashMap<String, Arc<Node>>,
     /// Last slot of a range (inclusive) and its node's address, sorted.
     ranges: Vec<(u16, String)>,
+    /// What the last one said that couldn't tell.
+    trouble: Option<String>,
 }
 
 // === impl Lua ===
@@ -110,7 +112,10 @@ impl RedisLink {
     /// [`BusError::Unavailable`] when the configuration makes no sense.
     pub(crate) fn open(config: &RedisConfig) -> Result<Arc<Self>, BusError> {
         config.checked()?;
-        let servers = servers(config).map_err(|error| BusError::Unavailable(error.to_string()))?;
+        let servers = servers(config).map_err(|error| {
+            // The URL isn't shown: it may hold a password.
+            BusError::Unavailable(format!("{error}; say redis://host:port"))
+        })?;
         let config = config.clone();
         Ok(Arc::new(Self { config, servers }))
     }
@@ -277,7 +282,10 @@ impl RedisLink {
         }
         self.refresh(key).await;
         let known = cluster.known.read().of(slot(key));
-        known.ok_or_else(|| Failure::NotSent("no node of the cluster answers".into()))
+        known.ok_or_else(|| {
+            let trouble = cluster.known.read().trouble.clone();
+            Failure::NotSent(trouble.unwrap_or_else(|| "no node of the cluster answers".into()))
+        })
     }
 
     /// Asks the cluster who has which slot.
@@ -322,8 +330,14 @@ impl Cluster {
             let Ok(node) = self.node_at(&address, config) else {
                 continue;
             };
-            let Ok(answer) = node.run(redis::cmd("CLUSTER").arg("SLOTS")).await else {
-                continue;
+            let answer = match node.run(redis::cmd("CLUSTER").arg("SLOTS")).await {
+                Ok(answer) => answer,
+                Err(failure) => {
+                    let why = BusError::from(failure);
+                    let trouble = format!("no node of the cluster answers; {address}: {why}");
+                    self.known.write().trouble = Some(trouble);
+                    continue;
+                }
             };
             let host = address.rsplit_once(':').map_or("", |(host, _)| host);
             let ranges = slot_ranges(answer, host);

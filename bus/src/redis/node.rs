@@ -191,8 +191,11 @@ impl Node {
                 .await
         });
         match timeout(self.connect_timeout, connect).await {
-            Ok(connected) => connected.map_err(|error| error.to_string()),
-            Err(_) => Err(format!("no connection in {:?}", self.connect_timeout)),
+            Ok(connected) => connected.map_err(|error| self.source.named(error)),
+            Err(_) => {
+                let why = format!("no connection in {:?}", self.connect_timeout);
+                Err(self.source.named(why))
+            }
         }
     }
 
@@ -212,6 +215,14 @@ impl Node {
 // === impl Source ===
 
 impl Source {
+    /// What is the matter, with whose address.
+    fn named(&self, why: impl std::fmt::Display) -> String {
+        match self {
+            Self::Fixed(client) => format!("{}: {why}", client.get_connection_info().addr()),
+            Self::Sentinel(_) => format!("the master that the Sentinels know: {why}"),
+        }
+    }
+
     async fn find(&self) -> Result<Client, RedisError> {
         match self {
             Self::Fixed(client) => Ok(client.clone()),

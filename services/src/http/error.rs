@@ -97,7 +97,7 @@ impl From<StoreError> for ApiError {
             StoreError::UnknownUser(_) => Self::new(ErrorCode::UnknownUser, error.to_string()),
             StoreError::Unavailable(_) | StoreError::Overloaded { .. } => {
                 tracing::warn!(%error, "a call is refused");
-                Self::unavailable("the store is not available, try again")
+                Self::unavailable("the store is not available")
             }
             _ => {
                 tracing::error!(%error, "a call failed");
@@ -123,7 +123,7 @@ impl From<NoSeat> for ApiError {
 impl From<BusError> for ApiError {
     fn from(error: BusError) -> Self {
         tracing::warn!(%error, "a call is refused");
-        Self::unavailable("the bus is not available, try again")
+        Self::unavailable("the bus is not available")
     }
 }
 

@@ -5,8 +5,8 @@ use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, anyhow};
 use sluice_client::{
-    ApiError, Client, DeviceId, Endpoint, EventStream, HttpApi, LocalState, Platform, Transport,
-    UserId,
+    ApiError, Client, DeviceId, Endpoint, EventStream, HttpApi, LocalState, Platform, StartError,
+    Transport, UserId,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -132,7 +132,14 @@ impl AccountArgs {
             .state(state)
             .platform(Platform::Desktop)
             .start()
-            .context("cannot start the client")?;
+            .map_err(|error| match error {
+                StartError::NoAddress => anyhow!(
+                    "GET {}/endpoints tells no address for this transport: in a cluster the \
+                     services tell clients what [endpoints] in their configuration says",
+                    self.server
+                ),
+                error => anyhow!(error).context("cannot start the client"),
+            })?;
         Ok(Account {
             user: self.user,
             device,

@@ -14,7 +14,7 @@ use crate::datagram_keys;
 pub struct Args {
     #[command(flatten)]
     place: Place,
-    /// Put a fresh key before the others, of which four are kept: clients that pin
+    /// Put a fresh key before the old ones, of which three are kept: clients that pin
     /// an older one still get in. Restart the gateways afterwards
     #[arg(long)]
     renew: bool,

@@ -119,6 +119,10 @@ impl From<Failure> for StoreError {
             Failure::Engine(error) if number(&error).is_some_and(|it| DISK_FULL.contains(&it)) => {
                 StoreError::Unavailable(format!("the disk of the server is full: {error}"))
             }
+            Failure::Engine(sqlx::Error::PoolTimedOut) => StoreError::Unavailable(
+                "no connection in time: the server is away, or all connections to it are busy"
+                    .to_owned(),
+            ),
             Failure::Engine(error) => StoreError::Unavailable(error.to_string()),
             Failure::Unknown(error) => {
                 StoreError::Unavailable(format!("the outcome of a commit is not known: {error}"))

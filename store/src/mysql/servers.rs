@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, future::Future, str::FromStr, time::Duration};
 
 use sluice_protocol::{ConversationId, UserId, partition_of};
 use sqlx::{
-    AssertSqlSafe, Connection, Executor as _, MySqlConnection, MySqlPool,
+    AssertSqlSafe, ConnectOptions as _, Connection, Executor as _, MySqlConnection, MySqlPool,
     mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode},
 };
 
@@ -27,6 +27,8 @@ const IDLE_TRANSACTION_MAX_S: u32 = 3;
 /// How long owners wait for a lock before they try again, or apart from others
 /// who would wait with them.
 const OWNERS_LOCK_WAIT_S: u32 = 1;
+/// For one more try to connect, which shows why others failed.
+const CAUSE_WAIT: Duration = Duration::from_secs(1);
 /// The server's error number.
 const UNKNOWN_VARIABLE: u16 = 1193;
 
@@ -221,7 +223,7 @@ impl Servers {
         let done = work.run(&mut connection, 1).await;
         // What was done is done, whether or not the goodbye arrives.
         let _ = connection.close().await;
-        Ok(done?)
+        done.map_err(|failure| self.named(place, failure.into()))
     }
 
     /// A connection that no pool gets back.
@@ -229,8 +231,36 @@ impl Servers {
         &self,
         place: Place,
     ) -> Result<MySqlConnection, StoreError> {
-        let acquired = self.pools[place.0].acquire().await;
-        Ok(acquired.map_err(Failure::Engine)?.detach())
+        match self.pools[place.0].acquire().await {
+            Ok(connection) => Ok(connection.detach()),
+            Err(error) => {
+                let error = self.cause(place, error).await;
+                Err(self.named(place, Failure::Engine(error).into()))
+            }
+        }
+    }
+
+    /// A failure with the name of its server, of which there may be several.
+    fn named(&self, place: Place, error: StoreError) -> StoreError {
+        match error {
+            StoreError::Unavailable(why) => {
+                StoreError::Unavailable(format!("{}: {why}", self.name(place)))
+            }
+            error => error,
+        }
+    }
+
+    /// Why a pool had no connection in time: it tries again and again where none
+    /// can be made, and then doesn't say what was in the way.
+    async fn cause(&self, place: Place, error: sqlx::Error) -> sqlx::Error {
+        if !matches!(error, sqlx::Error::PoolTimedOut) {
+            return error;
+        }
+        let options = self.pools[place.0].connect_options();
+        match tokio::time::timeout(CAUSE_WAIT, options.connect()).await {
+            Ok(Err(cause)) => cause,
+            Ok(Ok(_)) | Err(_) => error,
+        }
     }
 
     /// `host:port/database`, for people.
@@ -253,7 +283,7 @@ impl Servers {
                 Err(failure) => failure,
             };
             if number >= self.attempts_max || !failure.may_be_tried_again(W::REPEATABLE) {
-                return Err(failure.into());
+                return Err(self.named(place, failure.into()));
             }
             metrics::counter!("sluice_store_retries_total", "reason" => failure.label())
                 .increment(1);
@@ -313,21 +343,41 @@ async fn bound_idle_transactions(connection: &mut MySqlConnection) -> Result<(),
     }
 }
 
+/// What a URL says. It isn't shown where it is wrong: it holds a password.
+fn connect_options(url: &str) -> Result<MySqlConnectOptions, StoreError> {
+    let bad = |why: &str| {
+        Err(StoreError::BadConfig(format!(
+            "a server's url: {why}; say mysql://user:password@host:3306/database, with \
+             %40 for @, %2F for / and %23 for # in a password"
+        )))
+    };
+    if !url.starts_with("mysql://") && !url.starts_with("mariadb://") {
+        return bad("it doesn't begin with mysql://");
+    }
+    let options = match MySqlConnectOptions::from_str(url) {
+        Ok(options) => options.statement_cache_capacity(STATEMENTS_KEPT),
+        Err(error) => return bad(&error.to_string()),
+    };
+    if options.get_database().is_none() {
+        return bad("it names no database");
+    }
+    // Encrypted only when told: a server's certificate that nobody checks would
+    // cost time and protect from nothing.
+    let parameters = url.split_once('?').map_or("", |(_, parameters)| parameters);
+    let is_told = ["ssl-mode=", "sslmode="];
+    if is_told.iter().any(|mode| parameters.contains(mode)) {
+        return Ok(options);
+    }
+    Ok(options.ssl_mode(MySqlSslMode::Disabled))
+}
+
 fn pool(
     config: &MysqlConfig,
     connections_max: u32,
     lock_wait_s: Option<u32>,
     url: &str,
 ) -> Result<MySqlPool, StoreError> {
-    let mut options = MySqlConnectOptions::from_str(url)
-        .map_err(|error| StoreError::BadConfig(format!("mysql url: {error}")))?
-        .statement_cache_capacity(STATEMENTS_KEPT);
-    // Encrypted only when told: a server's certificate that nobody checks would
-    // cost time and protect from nothing.
-    let parameters = url.split_once('?').map_or("", |(_, parameters)| parameters);
-    if !parameters.contains("ssl-mode=") {
-        options = options.ssl_mode(MySqlSslMode::Disabled);
-    }
+    let options = connect_options(url)?;
     let pool = MySqlPoolOptions::new()
         .max_connections(connections_max.max(1))
         .acquire_timeout(Duration::from_millis(config.acquire_timeout_ms))
@@ -348,4 +398,40 @@ fn pool(
         })
         .connect_lazy_with(options);
     Ok(pool)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(url: &str) -> String {
+        connect_options(url).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_url_that_no_server_can_be_behind_is_refused_and_not_shown() {
+        for (url, told) in [
+            ("postgres://me:hush@db/sluice", "mysql://"),
+            ("db:3306/sluice", "mysql://"),
+            ("mysql://me:hush@db:3306", "names no database"),
+            ("mysql://me:hush@db:3306/", "names no database"),
+            ("mysql://me:hu/sh@db:3306/sluice", "%2F for /"),
+            ("mysql://me:hush@db/sluice?ssl-mode=perhaps", "perhaps"),
+        ] {
+            let error = refused(url);
+            assert!(error.contains(told) && !error.contains("hush"), "{error}");
+        }
+    }
+
+    #[test]
+    fn both_names_of_the_ssl_mode_are_heard() {
+        let mode = |parameters: &str| {
+            let url = format!("mysql://me:hush@db/sluice{parameters}");
+            let options = connect_options(&url).unwrap();
+            format!("{:?}", options.get_ssl_mode())
+        };
+        assert_eq!(mode(""), "Disabled");
+        assert_eq!(mode("?ssl-mode=VERIFY_IDENTITY"), "VerifyIdentity");
+        assert_eq!(mode("?sslmode=VERIFY_IDENTITY"), "VerifyIdentity");
+    }
 }
