@@ -283,6 +283,12 @@ impl StreamChoice {
         let own = ["up:message", "up:query", "up:session", "up:ack"];
         let own = own.into_iter().map(str::to_owned);
         let services = &config.gateway.requests.services;
+        if services.is_empty() {
+            eprintln!(
+                "streams of backends are left out: gateway.requests.services is empty in this \
+                 configuration; --stream rq:SERVICE names one"
+            );
+        }
         let backends = services.iter().map(|service| format!("rq:{service}"));
         let all = own.chain(backends);
         Ok(all
