@@ -2,10 +2,11 @@
 speaks the protocol over TCP (protocol/SPEC.md, chapters 2, 3 and 8). To try a
 backend with; a client for people resends, orders and catches up as well.
 
-The password is read from SLUICE_PASSWORD; --register makes the user first.
+The password comes from SLUICE_PASSWORD or a prompt; --register makes the user first.
 """
 
 import argparse
+import getpass
 import json
 import os
 import secrets
@@ -61,7 +62,8 @@ def main():
     parser.add_argument("text")
     options = parser.parse_args()
 
-    account = {"user_id": options.user, "password": os.environ["SLUICE_PASSWORD"]}
+    password = os.environ.get("SLUICE_PASSWORD") or getpass.getpass()
+    account = {"user_id": options.user, "password": password}
     try:
         if options.register:
             call(options.server, "/users/register", account)

@@ -91,6 +91,7 @@ async fn the_cluster_block_starts_a_cluster() {
         MariaDb::start().await.unwrap(),
     );
     let key = folder.path().join("token-key.pem");
+    let datagram_key = folder.path().join("shared-datagram-key");
     let script = put(
         scripts()[1],
         &[
@@ -100,6 +101,7 @@ async fn the_cluster_block_starts_a_cluster() {
                 &mariadb.url("sluice"),
             ),
             ("/keys/token-key.pem", key.to_str().unwrap()),
+            ("/keys/datagram-key", datagram_key.to_str().unwrap()),
             ("0.0.0.0:8080", "127.0.0.1:0"),
             ("0.0.0.0:8900", "127.0.0.1:0"),
             ("0.0.0.0:8902", "127.0.0.1:0"),
@@ -123,6 +125,8 @@ async fn the_cluster_block_starts_a_cluster() {
     };
     let made = shell("sluice keys").output().await.unwrap();
     assert!(made.status.success() && key.exists(), "{made:?}");
+    let made = shell("sluice keygen").output().await.unwrap();
+    assert!(made.status.success() && datagram_key.exists(), "{made:?}");
 
     let mut processes = Vec::new();
     for (number, role) in roles.iter().enumerate() {
