@@ -64,6 +64,12 @@ const REBIND_AFTER: Duration = Duration::from_millis(2_500);
 const SILENT_AFTER: Duration = Duration::from_secs(4);
 /// The same when the network has just changed: nothing is known of the new one.
 const SILENT_AFTER_CHANGE: Duration = Duration::from_secs(1);
+/// The same when the system says that nobody listens there. Others could make it say
+/// so, but hardly keep the server silent.
+const GONE_AFTER: Duration = Duration::from_secs(1);
+/// After a silence this long the session is given up: a login anew costs a round
+/// trip or two.
+const GIVE_UP_AFTER_MS: u32 = 15_000;
 /// Told to a server that is left.
 const LEFT_CODE: u16 = CloseReason::Unspecified as u16;
 
@@ -137,7 +143,7 @@ impl DatagramLink {
     ) -> Result<Self, LinkError> {
         let ticket = ticket.map(|it| (it.pin, it.ticket));
         let (attempt, ephemeral) = (rand::random(), rand::random());
-        let config = Arc::new(Config::default());
+        let config = Arc::new(config());
         let began = Instant::now();
         let mut link = Self {
             socket: open_socket(server)?,
@@ -172,8 +178,7 @@ impl DatagramLink {
                 return Poll::Ready(Err(error.into()));
             }
             if self.is_refused {
-                let error = io::Error::from(io::ErrorKind::ConnectionRefused);
-                return Poll::Ready(Err(error.into()));
+                return Poll::Ready(Err(refused()));
             }
             if self.receive_batch(cx) == 0 && (is_blocked || self.poll_timer(cx).is_pending()) {
                 return Poll::Pending;
@@ -206,6 +211,10 @@ impl DatagramLink {
             }
             if let Some(end) = self.session.end() {
                 return Poll::Ready(Err(end.into()));
+            }
+            let is_silent = self.silence().is_some_and(|it| it >= GONE_AFTER);
+            if self.is_refused && is_silent {
+                return Poll::Ready(Err(refused()));
             }
             if self.receive_batch(cx) == 0 && (is_blocked || self.poll_timer(cx).is_pending()) {
                 return Poll::Pending;
@@ -250,7 +259,7 @@ impl DatagramLink {
     /// Three quarters of what the server bears leave time for a ping that is lost.
     pub(super) fn keep_alive(&mut self, heartbeat: Duration) {
         let most_ms = u32::try_from(heartbeat.as_millis() * 3 / 2).unwrap_or(u32::MAX);
-        let config = Config::default();
+        let config = config();
         let keepalive_max_ms = config.keepalive_max_ms.min(most_ms);
         self.session.configure(Arc::new(Config {
             keepalive_max_ms,
@@ -342,6 +351,7 @@ impl DatagramLink {
             }
             Some(_) => {}
             None => {
+                self.is_refused = false;
                 self.has_rebound = false;
                 self.silent_after = SILENT_AFTER;
             }
@@ -438,7 +448,8 @@ impl DatagramLink {
         let silence = self.silent_since().into_iter().flat_map(|since| {
             let rebind = (!self.has_rebound).then_some(since + REBIND_AFTER);
             let silent = (!self.is_silent()).then_some(since + self.silent_after);
-            [rebind, silent].into_iter().flatten()
+            let gone = self.is_refused.then_some(since + GONE_AFTER);
+            [rebind, silent, gone].into_iter().flatten()
         });
         let check = self.check.map(|(at, _)| at);
         let Some(at) = session.into_iter().chain(silence).chain(check).min() else {
@@ -472,6 +483,17 @@ impl Drop for DatagramLink {
             let _ = self.socket.try_send(&self.outgoing);
         }
     }
+}
+
+fn config() -> Config {
+    Config {
+        silence_ms: GIVE_UP_AFTER_MS,
+        ..Config::default()
+    }
+}
+
+fn refused() -> LinkError {
+    io::Error::from(io::ErrorKind::ConnectionRefused).into()
 }
 
 /// False when there is no room.

@@ -314,3 +314,23 @@ async fn a_client_that_leaves_tells_the_server() {
         .unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_port_that_is_shut_is_left_before_long() {
+    let (dies, lives) = (Server::start().await, Server::start().await);
+    let state = LocalState::memory();
+    let (alice, mut events) = Client::builder(user("alice"), DeviceId::parse("phone").unwrap())
+        .servers(vec![dies.endpoint(), lives.endpoint()])
+        .transport(Transport::Udp)
+        .token("alice")
+        .state(state)
+        .start()
+        .unwrap();
+    until_caught_up(&mut events).await;
+    drop(dies);
+    let since = Instant::now();
+    let send = alice.send(user("bob"), ContentType::Text, "anybody?").await;
+    let acked = timeout(PATIENCE, send.unwrap().acked()).await.unwrap();
+    assert_eq!(acked.unwrap().seq.0, 1);
+    assert!(since.elapsed() < Duration::from_secs(9));
+}
