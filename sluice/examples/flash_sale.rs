@@ -146,17 +146,17 @@ async fn sell(args: Args) -> anyhow::Result<Report> {
     let answered = Arc::new(AtomicUsize::new(0));
     let mut sale = JoinSet::new();
     for (number, buyer) in buyers.into_iter().enumerate() {
-        let (start, answered) = (Arc::clone(&start), Arc::clone(&answered));
+        // Stands at the start from here on, whenever its task is first polled.
+        let started = Arc::clone(&start).notified_owned();
+        let answered = Arc::clone(&answered);
         sale.spawn(async move {
-            start.notified().await;
+            started.await;
             let heard = buy(&buyer, number % 4 == 0).await;
             answered.fetch_add(1, Ordering::Relaxed);
             // The connection stays until the end, as the others' do.
             (buyer, heard)
         });
     }
-    // All tasks stand at the start when each has been polled once.
-    tokio::time::sleep(Duration::from_millis(200)).await;
     start.notify_waiters();
     if args.kill {
         while answered.load(Ordering::Relaxed) * 3 < args.buyers {
