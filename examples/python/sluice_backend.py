@@ -99,6 +99,7 @@ class Backend:
         self.lease_ms = lease_ms
         self.deliveries_max = deliveries_max
         self.stopping = threading.Event()
+        self.careful = threading.Lock()  # who redoes what may have killed a process
         self.told = ("", 0.0)  # the last trouble with Redis, and when it was logged
 
     def run(self):
@@ -192,20 +193,32 @@ class Partition:
                 raise
 
     def _redo_pending(self):
-        """What was read and never acknowledged, one by one: one of them may be what
-        killed the owner before."""
+        """What was read and never acknowledged, one by one in the whole process: one of
+        them may be what killed it, and must not take its neighbours along each time."""
         while not self.backend.stopping.is_set():
             self._renew()
-            rows = self.client.xpending_range(self.stream, GROUP, "-", "+", 1, OWNER)
-            if not rows:
-                return
-            deliveries = rows[0]["times_delivered"]
-            if deliveries >= self.backend.deliveries_max:
-                reason = f"read {deliveries} times and never acknowledged"
-                self._bury(rows[0]["message_id"], deliveries, reason)
-            else:
-                entries, *_ = self._run(READ, "0", 1)
-                self._settle(entries, deliveries + 1)
+            if not self.backend.careful.acquire(timeout=self.block_ms / 1_000):
+                continue
+            try:
+                self._renew()
+                if not self._redo_first():
+                    return
+            finally:
+                self.backend.careful.release()
+
+    def _redo_first(self):
+        """False when nothing is pending."""
+        rows = self.client.xpending_range(self.stream, GROUP, "-", "+", 1, OWNER)
+        if not rows:
+            return False
+        deliveries = rows[0]["times_delivered"]
+        if deliveries >= self.backend.deliveries_max:
+            reason = f"read {deliveries} times and never acknowledged"
+            self._bury(rows[0]["message_id"], deliveries, reason)
+        else:
+            entries, *_ = self._run(READ, "0", 1)
+            self._settle(entries, deliveries + 1)
+        return True
 
     def _settle(self, entries, deliveries):
         """Answers each at once, acknowledges all at the end."""
