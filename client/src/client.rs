@@ -14,8 +14,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use sluice_protocol::{
     ClientMsgId, ConversationId, DeviceId, Seq, UserId,
-    limits::BODY_MAX_BYTES,
-    packet::{self, ContentType, DeliveryClass, packet::Body},
+    packet::{self, ContentType, packet::Body},
 };
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
@@ -24,14 +23,11 @@ use tokio::{
 
 use crate::{
     Builder, CallError, ConversationList, Ended, Event, HistoryPage, Response, SendError,
-    SendReceipt, Target, Transport, command::Command,
+    SendReceipt, Target, Transport, command::Command, packets,
 };
 
 /// Questions wait this long for an answer, unless told otherwise.
 const CALL_TIMEOUT_MS: u64 = 30_000;
-
-/// An answer that the gateway gives at a request's very timeout is waited for.
-const REQUEST_GRACE_MS: u64 = 2_000;
 
 /// The driver hears of this many taken events at the latest.
 const WAKE_EVENTS: u64 = 16;
@@ -131,8 +127,8 @@ impl Client {
         content_type: ContentType,
         body: impl Into<Bytes>,
     ) -> Result<PendingSend, SendError> {
-        let conversation = self.conversation(target.into())?;
-        let body = checked_body(body.into())?;
+        let conversation = target.into().conversation(&self.shared.user)?;
+        let body = packets::checked_body(body.into())?;
         let (kept, is_kept) = oneshot::channel();
         let (outcome, pending) = oneshot::channel();
         self.command(Command::Send {
@@ -161,19 +157,10 @@ impl Client {
         content_type: ContentType,
         body: impl Into<Bytes>,
     ) -> Result<(), SendError> {
-        let conversation = self.conversation(target.into())?;
-        let body = checked_body(body.into())?;
-        let send = packet::Send {
-            delivery_class: DeliveryClass::Ephemeral.into(),
-            target: Some(packet::send::Target::ConversationId(
-                conversation.to_string(),
-            )),
-            client_msg_id: Bytes::new(),
-            predecessor: Bytes::new(),
-            content_type: content_type.into(),
-            body,
-        };
-        self.notify(Body::Send(send)).await
+        let conversation = target.into().conversation(&self.shared.user)?;
+        let body = packets::checked_body(body.into())?;
+        self.notify(packets::ephemeral(&conversation, content_type, body))
+            .await
     }
 
     /// Says that this user is writing. Lost when not connected.
@@ -181,13 +168,8 @@ impl Client {
     /// # Errors
     /// [`SendError::ToOneself`], [`SendError::Stalled`], [`SendError::Ended`].
     pub async fn typing(&self, target: impl Into<Target>) -> Result<(), SendError> {
-        let conversation = self.conversation(target.into())?;
-        let typing = packet::Typing {
-            target: Some(packet::typing::Target::ConversationId(
-                conversation.to_string(),
-            )),
-        };
-        self.notify(Body::Typing(typing)).await
+        let conversation = target.into().conversation(&self.shared.user)?;
+        self.notify(packets::typing(&conversation)).await
     }
 
     /// Says that this user has read all up to `seq`. Sent when connected.
@@ -298,7 +280,7 @@ impl Client {
             timeout_ms: u32::try_from(timeout_ms).unwrap_or(u32::MAX),
         });
         // The gateway's word, which says more, comes first.
-        let patience_ms = timeout_ms.saturating_add(REQUEST_GRACE_MS);
+        let patience_ms = timeout_ms.saturating_add(packets::REQUEST_GRACE_MS);
         match self.call(body, patience_ms).await? {
             Body::Response(response) => Ok(Response {
                 status: response.status,
@@ -376,25 +358,6 @@ impl Client {
         let sent = self.commands.send(command).await;
         sent.map_err(|_| self.shared.ended())
     }
-
-    fn conversation(&self, target: Target) -> Result<ConversationId, SendError> {
-        match target {
-            Target::Conversation(conversation) => Ok(conversation),
-            Target::User(user) => {
-                ConversationId::private(&self.shared.user, &user).map_err(|_| SendError::ToOneself)
-            }
-        }
-    }
-}
-
-fn checked_body(body: Bytes) -> Result<Bytes, SendError> {
-    if body.len() > BODY_MAX_BYTES {
-        return Err(SendError::TooLarge {
-            bytes: body.len(),
-            max_bytes: BODY_MAX_BYTES,
-        });
-    }
-    Ok(body)
 }
 
 impl std::fmt::Debug for Client {

@@ -48,6 +48,9 @@ pub enum CallError {
     /// As many questions as allowed are waiting.
     #[error("too many questions are waiting for an answer")]
     TooMany,
+    /// The question is over what a packet holds, with this many bytes.
+    #[error("the question has {0} bytes, too many for a packet")]
+    TooLarge(usize),
     /// The connection was lost (or there was none) and asking again might not be harmless.
     #[error("the connection was lost before an answer came")]
     ConnectionLost,

@@ -56,12 +56,14 @@ mod choice;
 mod client;
 mod clock;
 mod command;
+mod datagram_client;
 mod driver;
 mod endpoint;
 mod entry;
 mod error;
 mod event;
 mod link;
+mod packets;
 mod race;
 mod session;
 mod state;
@@ -70,6 +72,7 @@ mod token;
 pub use api::{ApiError, HttpApi, Login};
 pub use builder::Builder;
 pub use client::{Client, EventStream, PendingSend};
+pub use datagram_client::{DatagramClient, DatagramEvent, DatagramSettings};
 pub use endpoint::{Endpoint, Transport};
 pub use entry::{Content, Entry};
 pub use error::{CallError, LinkError, SendError, StartError, StateError};
@@ -77,7 +80,7 @@ pub use event::{DisconnectReason, Ended, Event, SendReceipt};
 pub use session::{
     ConversationList, ConversationSummary, HistoryPage, Response, SessionConfig, Target,
 };
-pub use sluice_codec::datagram::ServerPins;
+pub use sluice_codec::datagram::{Config as DatagramConfig, ServerPins};
 pub use sluice_protocol::{
     ClientMsgId, ConversationId, ConversationKind, DeviceId, MessageId, Refusal, Seq, UserId,
     UserSeq,

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use datagram::Ticket;
+pub(crate) use datagram::{Ticket, channel_of, keep, kept_alive};
 use sluice_protocol::packet::Packet;
 
 use crate::{LinkError, Transport, endpoint::Route};

@@ -176,8 +176,13 @@ impl SavedSend {
 
     /// Reads what [`SavedSend::to_wire`] made.
     fn decode(bytes: &[u8]) -> Result<Self, StateError> {
+        let send = packet::Send::decode(bytes);
+        Self::from_wire(send.map_err(|_| StateError::Damaged("an unacked send"))?)
+    }
+
+    /// Takes what [`SavedSend::to_wire`] made.
+    pub(crate) fn from_wire(send: packet::Send) -> Result<Self, StateError> {
         const DAMAGED: StateError = StateError::Damaged("an unacked send");
-        let send = packet::Send::decode(bytes).map_err(|_| DAMAGED)?;
         let Some(packet::send::Target::ConversationId(conversation)) = send.target else {
             return Err(DAMAGED);
         };

@@ -76,8 +76,8 @@ const LEFT_CODE: u16 = CloseReason::Unspecified as u16;
 /// Saves the next session a round trip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ticket {
-    pin: ServerPin,
-    ticket: AddressTicket,
+    pub(crate) pin: ServerPin,
+    pub(crate) ticket: AddressTicket,
 }
 
 /// See the module.
@@ -256,17 +256,9 @@ impl DatagramLink {
         self.is_cut = true;
     }
 
-    /// Three quarters of what the server bears leave time for a ping that is lost.
     pub(super) fn keep_alive(&mut self, heartbeat: Duration) {
-        let most_ms = u32::try_from(heartbeat.as_millis() * 3 / 2).unwrap_or(u32::MAX);
-        let config = config();
-        let keepalive_max_ms = config.keepalive_max_ms.min(most_ms);
-        self.session.configure(Arc::new(Config {
-            keepalive_max_ms,
-            keepalive_first_ms: config.keepalive_first_ms.min(keepalive_max_ms),
-            keepalive_min_ms: config.keepalive_min_ms.min(keepalive_max_ms),
-            ..config
-        }));
+        let config = kept_alive(&config(), heartbeat);
+        self.session.configure(Arc::new(config));
     }
 
     pub(super) fn expect_answer(&mut self, is_expected: bool) {
@@ -496,8 +488,21 @@ fn refused() -> LinkError {
     io::Error::from(io::ErrorKind::ConnectionRefused).into()
 }
 
+/// For a server that bears silences of twice this heartbeat. Three quarters of that leave
+/// time for a ping that is lost.
+pub(crate) fn kept_alive(config: &Config, heartbeat: Duration) -> Config {
+    let most_ms = u32::try_from(heartbeat.as_millis() * 3 / 2).unwrap_or(u32::MAX);
+    let keepalive_max_ms = config.keepalive_max_ms.min(most_ms);
+    Config {
+        keepalive_max_ms,
+        keepalive_first_ms: config.keepalive_first_ms.min(keepalive_max_ms),
+        keepalive_min_ms: config.keepalive_min_ms.min(keepalive_max_ms),
+        ..config.clone()
+    }
+}
+
 /// False when there is no room.
-fn keep(received: &mut VecDeque<Bytes>, message: &[u8]) -> bool {
+pub(crate) fn keep(received: &mut VecDeque<Bytes>, message: &[u8]) -> bool {
     let has_room = received.len() < RECEIVED_MAX;
     if has_room {
         received.push_back(Bytes::copy_from_slice(message));
@@ -506,7 +511,7 @@ fn keep(received: &mut VecDeque<Bytes>, message: &[u8]) -> bool {
 }
 
 /// What has no promise goes without one; all else in the order in which it was said.
-fn channel_of(packet: &Packet, bytes: usize) -> Channel {
+pub(crate) fn channel_of(packet: &Packet, bytes: usize) -> Channel {
     match &packet.body {
         Some(Body::Typing(_)) => Channel::LATEST,
         Some(Body::Send(send))
