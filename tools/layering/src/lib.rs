@@ -32,6 +32,8 @@ mod tests {
             "sluice-client",
             &["sluice-codec", "sluice-timer", "sluice-protocol"],
         ),
+        ("sluice-ffi", &["sluice-client"]),
+        ("sluice-header", &[]),
         ("sluice-relay", TOOLS_MAY_USE),
         ("sluice-netlab", &["sluice-codec", "sluice-relay"]),
         ("sluice-load", TOOLS_MAY_USE),
