@@ -13,10 +13,11 @@
 //! ```
 //!
 //! Times are `now_us`, microseconds on any clock that doesn't go back. Bounds: those of
-//! [`SessionConfig`], the datagram session's buffers, and one batch of received messages.
+//! [`SessionConfig`](crate::SessionConfig), the datagram session's buffers, and one batch of received messages.
 
 mod calls;
 mod kept;
+mod settings;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -37,13 +38,14 @@ use sluice_protocol::{
 };
 
 use crate::{
-    CallError, DisconnectReason, Ended, Event, Response, SendError, SendReceipt, SessionConfig,
-    StateError,
+    CallError, DisconnectReason, Ended, Event, Response, SendError, SendReceipt, StateError,
     driver::position,
     link::{Ticket, channel_of, keep, kept_alive},
     session::{Output, Session},
     state::{Change, Saved},
 };
+
+pub use settings::DatagramSettings;
 
 /// An answer that is late by this, then 2, 4, … times it, is asked after by a ping: a NAT
 /// may have given this side another address, which only a packet shows the server.
@@ -51,25 +53,6 @@ const CHECK_AFTER_US: u64 = 1_000_000;
 const CHECK_DOUBLINGS_MAX: u32 = 4;
 /// Told to a server that is left.
 const LEFT_CODE: u16 = CloseReason::Unspecified as u16;
-
-/// What a client is made of.
-#[derive(Debug, Clone)]
-pub struct DatagramSettings {
-    /// Who logs in.
-    pub user: UserId,
-    /// On which device.
-    pub device: DeviceId,
-    /// The login token; may be empty where the state holds a resume token.
-    pub token: String,
-    /// The server's public keys.
-    pub pins: ServerPins,
-    /// Unix milliseconds now, 0 where the device doesn't know: it learns from the server.
-    pub unix_ms: u64,
-    /// Spans and bounds of the session.
-    pub session: SessionConfig,
-    /// Of the datagram session.
-    pub datagram: Config,
-}
 
 /// What the application is told.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,5 +1,6 @@
 //! What can go wrong, and whose fault it is.
 
+use sluice_codec::datagram::{ConnectError, End};
 use sluice_protocol::{Refusal, packet::CloseReason};
 
 use crate::Ended;
@@ -137,10 +138,40 @@ pub enum LinkError {
     /// Over a datagram session: the server speaks other versions.
     #[error("the server speaks another version of the datagram session")]
     Version,
-    /// Over a datagram session: the server takes no more for now.
+    /// The server has no room for more datagram sessions.
     #[error("the server is busy, try again after {retry_after_ms} ms")]
     Busy {
         /// When to try again.
         retry_after_ms: u32,
     },
+}
+
+// === impl LinkError ===
+
+impl From<ConnectError> for LinkError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::TimedOut => Self::Timeout,
+            ConnectError::NotPinned => Self::WrongKey,
+            ConnectError::Version => Self::Version,
+            ConnectError::Busy { retry_after_ms } => Self::Busy { retry_after_ms },
+        }
+    }
+}
+
+impl From<End> for LinkError {
+    fn from(end: End) -> Self {
+        match end {
+            End::ClosedByPeer(code) => match CloseReason::try_from(i32::from(code)) {
+                Ok(CloseReason::Unspecified) | Err(_) => Self::Closed,
+                Ok(reason) => Self::ClosedFor(reason),
+            },
+            End::Closed(_) => Self::Closed,
+            End::Silent => Self::Silent,
+            End::Forgotten => Self::Forgotten,
+            End::Violated(violation) => Self::BadFrame(violation.to_string()),
+            // The next session has other keys.
+            End::Exhausted | End::Forged => Self::Closed,
+        }
+    }
 }

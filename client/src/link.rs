@@ -4,7 +4,9 @@
 //! doesn't read never keeps this side from reading. One file a transport.
 
 mod datagram;
+mod socket;
 mod tcp;
+mod ticket;
 mod websocket;
 
 use std::{
@@ -13,8 +15,9 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use datagram::{Ticket, channel_of, keep, kept_alive};
+pub(crate) use datagram::{channel_of, keep, kept_alive};
 use sluice_protocol::packet::Packet;
+pub(crate) use ticket::Ticket;
 
 use crate::{LinkError, Transport, endpoint::Route};
 use datagram::DatagramLink;

@@ -497,7 +497,7 @@ int32_t sluice_request(struct sluice_client *client,
                        uint64_t *request);
 
 /**
- * A fresh login token, for now and for later logins.
+ * A fresh login token, for this connection and later logins.
  *
  * # Safety
  * `client` is a client; what `token` names is readable.

@@ -1,4 +1,5 @@
-//! The functions that C calls, and all unsafe code of Sluice.
+//! The functions that C calls, and all unsafe code of this library: one file, however long, so
+//! that there is one place to look at.
 //!
 //! Why it is sound, given what the header asks of a caller:
 //!
@@ -287,7 +288,7 @@ pub unsafe extern "C" fn sluice_request(
     }
 }
 
-/// A fresh login token, for now and for later logins.
+/// A fresh login token, for this connection and later logins.
 ///
 /// # Safety
 /// `client` is a client; what `token` names is readable.

@@ -29,6 +29,7 @@ mod reader;
 mod record;
 mod routes;
 mod scripts;
+mod slot;
 
 pub use bus::RedisBus;
 pub use config::{RedisConfig, RedisMode};

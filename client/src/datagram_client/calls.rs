@@ -116,7 +116,7 @@ impl DatagramClient {
         Ok(id)
     }
 
-    /// A fresh login token, for now and for later logins.
+    /// A fresh login token, for this connection and later logins.
     pub fn renew_token(&mut self, now_us: u64, token: String) {
         self.advance(now_us);
         self.token.clone_from(&token);

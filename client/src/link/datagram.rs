@@ -10,7 +10,7 @@ use std::{
     collections::VecDeque,
     io,
     mem::MaybeUninit,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -21,8 +21,8 @@ use bytes::Bytes;
 use sluice_codec::{
     FrameError,
     datagram::{
-        AddressTicket, Channel, ClientConnection, Config, ConnectError, End, SendError, ServerPin,
-        ServerPins, config::UNRELIABLE_MAX_BYTES,
+        AddressTicket, Channel, ClientConnection, Config, SendError, ServerPin, ServerPins,
+        config::UNRELIABLE_MAX_BYTES,
     },
     decode_packet_bytes, encode_packet,
 };
@@ -36,6 +36,7 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
+use super::{socket, ticket::Ticket};
 use crate::LinkError;
 
 /// No datagram of a session is longer.
@@ -73,13 +74,6 @@ const GIVE_UP_AFTER_MS: u32 = 15_000;
 /// Told to a server that is left.
 const LEFT_CODE: u16 = CloseReason::Unspecified as u16;
 
-/// Saves the next session a round trip.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ticket {
-    pub(crate) pin: ServerPin,
-    pub(crate) ticket: AddressTicket,
-}
-
 /// See the module.
 pub(crate) struct DatagramLink {
     socket: UdpSocket,
@@ -107,31 +101,6 @@ pub(crate) struct DatagramLink {
     check: Option<(Instant, u32)>,
 }
 
-// === impl Ticket ===
-
-impl Ticket {
-    const BYTES: usize = ServerPin::BYTES + AddressTicket::BYTES;
-
-    /// As it is kept.
-    pub(crate) fn to_bytes(self) -> [u8; Self::BYTES] {
-        let mut bytes = [0; Self::BYTES];
-        let parts = self.pin.as_bytes().iter().chain(self.ticket.as_bytes());
-        for (to, from) in bytes.iter_mut().zip(parts) {
-            *to = *from;
-        }
-        bytes
-    }
-
-    /// What [`Ticket::to_bytes`] made.
-    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
-        let (pin, ticket) = bytes.split_first_chunk()?;
-        Some(Self {
-            pin: ServerPin::from_bytes(*pin),
-            ticket: AddressTicket::from_bytes(ticket.try_into().ok()?),
-        })
-    }
-}
-
 // === impl DatagramLink ===
 
 impl DatagramLink {
@@ -146,7 +115,7 @@ impl DatagramLink {
         let config = Arc::new(config());
         let began = Instant::now();
         let mut link = Self {
-            socket: open_socket(server)?,
+            socket: socket::open(server)?,
             server,
             session: ClientConnection::connect(0, pins, ticket, attempt, ephemeral, config),
             began,
@@ -315,7 +284,7 @@ impl DatagramLink {
 
     /// Goes on from another socket, and tells the server.
     fn rebind(&mut self) {
-        match open_socket(self.server) {
+        match socket::open(self.server) {
             Ok(socket) => self.socket = socket,
             // As long as there is no network; the next silence tries again.
             Err(error) => tracing::debug!(%error, "no other socket"),
@@ -521,67 +490,5 @@ pub(crate) fn channel_of(packet: &Packet, bytes: usize) -> Channel {
             Channel::EPHEMERAL
         }
         _ => Channel::CONTROL,
-    }
-}
-
-fn open_socket(server: SocketAddr) -> io::Result<UdpSocket> {
-    let any: SocketAddr = match server {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let socket = std::net::UdpSocket::bind(any)?;
-    socket.set_nonblocking(true)?;
-    // Answers of others don't reach the session, and errors of the network do.
-    socket.connect(server)?;
-    forbid_fragments(&socket, server);
-    UdpSocket::from_std(socket)
-}
-
-/// The session looks for the largest datagram that arrives whole; the system must
-/// not cut them. Where it can't be told so, the probes tell less.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn forbid_fragments(socket: &std::net::UdpSocket, server: SocketAddr) {
-    use rustix::net::sockopt::{
-        Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
-    };
-    let done = match server {
-        SocketAddr::V4(_) => set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::PROBE),
-        SocketAddr::V6(_) => set_ipv6_mtu_discover(socket, Ipv6PathMtuDiscovery::PROBE),
-    };
-    if let Err(error) = done {
-        tracing::debug!(%error, "datagrams may be cut");
-    }
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn forbid_fragments(_socket: &std::net::UdpSocket, _server: SocketAddr) {}
-
-// === impl LinkError ===
-
-impl From<ConnectError> for LinkError {
-    fn from(error: ConnectError) -> Self {
-        match error {
-            ConnectError::TimedOut => Self::Timeout,
-            ConnectError::NotPinned => Self::WrongKey,
-            ConnectError::Version => Self::Version,
-            ConnectError::Busy { retry_after_ms } => Self::Busy { retry_after_ms },
-        }
-    }
-}
-
-impl From<End> for LinkError {
-    fn from(end: End) -> Self {
-        match end {
-            End::ClosedByPeer(code) => match CloseReason::try_from(i32::from(code)) {
-                Ok(CloseReason::Unspecified) | Err(_) => Self::Closed,
-                Ok(reason) => Self::ClosedFor(reason),
-            },
-            End::Closed(_) => Self::Closed,
-            End::Silent => Self::Silent,
-            End::Forgotten => Self::Forgotten,
-            End::Violated(violation) => Self::BadFrame(violation.to_string()),
-            // The next session has other keys.
-            End::Exhausted | End::Forged => Self::Closed,
-        }
     }
 }

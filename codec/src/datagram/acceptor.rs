@@ -181,7 +181,7 @@ impl Acceptor {
         })
     }
 
-    /// Refuses a client for now.
+    /// Tells a client to come back later.
     pub fn busy(&self, knock: &Knock, retry_after_ms: u32) -> Answer {
         Answer::busy(knock.header.attempt, retry_after_ms)
     }

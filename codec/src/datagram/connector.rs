@@ -78,7 +78,7 @@ pub enum ConnectError {
     /// The server speaks other versions. Not proven to come from the server.
     #[error("the server does not speak version {VERSION} of the datagram session")]
     Version,
-    /// The server takes no more sessions for now. Not proven to come from it.
+    /// The server has no room for more sessions. Not proven to come from it.
     #[error("the server is busy, try again after {retry_after_ms} ms")]
     Busy {
         /// When to try again.

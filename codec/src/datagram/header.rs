@@ -61,7 +61,7 @@ pub enum HandshakeKind {
     Welcome,
     /// Server: which versions it speaks.
     Versions,
-    /// Server: it takes no more sessions for now.
+    /// Server: it has no room for more sessions.
     Busy,
 }
 

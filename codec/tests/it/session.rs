@@ -2,10 +2,8 @@
 
 mod connections;
 mod faults;
-mod figures;
 mod hostile;
 mod idle;
-mod kcp;
 mod network;
 mod pair;
 mod paths;

@@ -19,6 +19,7 @@ mod failure;
 mod fence;
 mod gather;
 mod inbox_step;
+mod leaving;
 mod lists;
 mod log_rows;
 mod log_step;

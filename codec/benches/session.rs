@@ -1,12 +1,32 @@
-//! Prints what the session does for latency and bytes; run with `--ignored --nocapture`.
+//! What the datagram session does for latency and bytes over a simulated network, beside KCP:
+//! `cargo bench -p sluice-codec --bench session`.
+
+#![allow(clippy::print_stdout, reason = "it prints figures")]
+#![allow(
+    dead_code,
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "the tests' pair and network, of which this uses a part"
+)]
+
+mod kcp_pair;
+#[path = "../tests/it/session/network.rs"]
+mod network;
+#[path = "../tests/it/session/pair.rs"]
+mod pair;
 
 use sluice_codec::datagram::Channel;
 
-use super::{
-    kcp,
-    network::Faults,
-    pair::{CLIENT_SIDE, Pair, SERVER_SIDE},
-};
+use network::Faults;
+use pair::{CLIENT_SIDE, Pair, SERVER_SIDE};
+
+fn main() {
+    figures_of_a_chat();
+    figures_of_a_chat_over_a_path_that_jitters();
+    figures_of_a_bulk();
+    figures_beside_kcp();
+    figures_of_sizes();
+}
 
 /// One way: a message of 100 bytes every `every_us`.
 fn figures(faults: Faults, every_us: u64, channel: Channel, is_both: bool) -> String {
@@ -38,8 +58,6 @@ fn figures(faults: Faults, every_us: u64, channel: Channel, is_both: bool) -> St
     )
 }
 
-#[test]
-#[ignore = "prints figures"]
 fn figures_of_a_chat_over_a_path_that_jitters() {
     for every_us in [5_000, 33_000, 500_000] {
         for loss in [0.0, 0.05, 0.2] {
@@ -56,8 +74,6 @@ fn figures_of_a_chat_over_a_path_that_jitters() {
 }
 
 /// A bulk over a bottleneck of a megabyte a second.
-#[test]
-#[ignore = "prints figures"]
 fn figures_of_a_bulk() {
     for (loss, rate, queue_bytes) in [
         (0.0, 1_000_000, 64 * 1024),
@@ -99,8 +115,6 @@ fn figures_of_a_bulk() {
     }
 }
 
-#[test]
-#[ignore = "prints figures"]
 fn figures_of_a_chat() {
     for is_both in [false, true] {
         for every_us in [5_000, 10_000, 33_000, 100_000, 500_000] {
@@ -114,14 +128,12 @@ fn figures_of_a_chat() {
 }
 
 /// Beside KCP: 200 bytes each way.
-#[test]
-#[ignore = "prints figures"]
 fn figures_beside_kcp() {
     let messages = 3000;
     for every_us in [5_000, 20_000, 100_000, 500_000] {
         for loss in [0.0, 0.01, 0.05, 0.1, 0.2] {
             let faults = Faults::lossy(loss);
-            let (spans, bytes) = kcp::figures(faults.clone(), every_us, 200, messages, true);
+            let (spans, bytes) = kcp_pair::figures(faults.clone(), every_us, 200, messages, true);
             let mut pair = Pair::new(faults, 7);
             for at in 0..messages {
                 pair.run_until(at * every_us);
@@ -148,8 +160,6 @@ fn figures_beside_kcp() {
     }
 }
 
-#[test]
-#[ignore = "prints figures"]
 fn figures_of_sizes() {
     let mut pair = Pair::new(Faults::none(), 1);
     let session = size_of_val(&pair.peers[0].session);
