@@ -133,7 +133,7 @@ typedef int32_t sluice_status;
 #endif // __cplusplus
 
 /**
- * What an event tells; in brackets the fields that say more. Unknown ones are to be passed
+ * What an event tells; in parentheses the fields that say more. Unknown ones are to be passed
  * over: a later library may have more.
  */
 enum sluice_event_kind
@@ -146,60 +146,60 @@ enum sluice_event_kind
    */
   SLUICE_EVENT_KIND_NONE = 0,
   /**
-   * Logged in [flag: by the resume token].
+   * Logged in (flag: by the resume token).
    */
   SLUICE_EVENT_KIND_CONNECTED = 1,
   /**
-   * The connection is gone [code: close reason of the protocol or 0; text; retry_in_ms].
+   * The connection is gone (code: close reason of the protocol or 0; text; retry_in_ms).
    */
   SLUICE_EVENT_KIND_DISCONNECTED = 2,
   /**
-   * The client has ended for good [code: close reason, or error code; text].
+   * The client has ended for good (code: close reason, or error code; text).
    */
   SLUICE_EVENT_KIND_ENDED = 3,
   /**
-   * A message, one's own too, in order [conversation, user: the sender, seq, user_seq,
-   * message_id, server_time_ms, content_type, body, flag: one's own].
+   * A message, one's own too, in order (conversation, user: the sender, seq, user_seq,
+   * message_id, server_time_ms, content_type, body, flag: one's own).
    */
   SLUICE_EVENT_KIND_MESSAGE = 4,
   /**
-   * A message was taken back [as MESSAGE; number: its seq].
+   * A message was taken back (as MESSAGE; number: its seq).
    */
   SLUICE_EVENT_KIND_RECALLED = 5,
   /**
-   * A group's members or name have changed [as MESSAGE without body].
+   * A group's members or name have changed (as MESSAGE without body).
    */
   SLUICE_EVENT_KIND_GROUP_CHANGED = 6,
   /**
-   * A message without a promise [conversation, user, server_time_ms, content_type, body].
+   * A message without a promise (conversation, user, server_time_ms, content_type, body).
    */
   SLUICE_EVENT_KIND_EPHEMERAL = 7,
   /**
-   * Somebody is writing [conversation, user].
+   * Somebody is writing (conversation, user).
    */
   SLUICE_EVENT_KIND_TYPING = 8,
   /**
-   * The other party's device has all up to seq [conversation, user, seq].
+   * The other party's device has all up to seq (conversation, user, seq).
    */
   SLUICE_EVENT_KIND_DELIVERED = 9,
   /**
-   * Somebody has read up to seq [conversation, user, seq].
+   * Somebody has read up to seq (conversation, user, seq).
    */
   SLUICE_EVENT_KIND_READ = 10,
   /**
-   * A send is stored [id, conversation, seq, user_seq, message_id, server_time_ms].
+   * A send is stored (id, conversation, seq, user_seq, message_id, server_time_ms).
    */
   SLUICE_EVENT_KIND_SENT = 11,
   /**
-   * A send will never be stored [id, code: error code of the protocol or 0, text].
+   * A send will never be stored (id, code: error code of the protocol or 0, text).
    */
   SLUICE_EVENT_KIND_REFUSED = 12,
   /**
-   * A request's answer [number: the request, code: the backend's status, body].
+   * A request's answer (number: the request, code: the backend's status, body).
    */
   SLUICE_EVENT_KIND_ANSWERED = 13,
   /**
-   * A request without an answer [number, code: error code or 0, text].
+   * A request without an answer (number, code: error code or 0, text).
    */
   SLUICE_EVENT_KIND_UNANSWERED = 14,
   /**
@@ -211,7 +211,7 @@ enum sluice_event_kind
    */
   SLUICE_EVENT_KIND_TOKEN_WANTED = 16,
   /**
-   * The server no longer has, or does not tell, some entries [text].
+   * The server no longer has, or does not tell, some entries (text).
    */
   SLUICE_EVENT_KIND_GAP = 17,
 };

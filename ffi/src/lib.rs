@@ -2,7 +2,7 @@
 //!
 //! It opens no socket, reads no clock, starts no thread: a device or a game brings its own and
 //! hands over datagrams, times and random bytes. Behind it is
-//! [`DatagramClient`](sluice_client::DatagramClient), with all of the SDK's promises.
+//! [`DatagramClient`](::sluice_client::DatagramClient), with all of the SDK's promises.
 //!
 //! Unsafe code is in `boundary` alone, with its proof. `types` is what both sides see,
 //! `client` and `event` say the same in safe Rust. No panic leaves the library: a client that

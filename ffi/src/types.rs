@@ -108,7 +108,7 @@ pub struct sluice_id {
     pub bytes: [u8; 16],
 }
 
-/// What an event tells; in brackets the fields that say more. Unknown ones are to be passed
+/// What an event tells; in parentheses the fields that say more. Unknown ones are to be passed
 /// over: a later library may have more.
 #[repr(u32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -116,40 +116,40 @@ pub enum sluice_event_kind {
     /// Nothing.
     #[default]
     NONE = 0,
-    /// Logged in [flag: by the resume token].
+    /// Logged in (flag: by the resume token).
     CONNECTED = 1,
-    /// The connection is gone [code: close reason of the protocol or 0; text; retry_in_ms].
+    /// The connection is gone (code: close reason of the protocol or 0; text; retry_in_ms).
     DISCONNECTED = 2,
-    /// The client has ended for good [code: close reason, or error code; text].
+    /// The client has ended for good (code: close reason, or error code; text).
     ENDED = 3,
-    /// A message, one's own too, in order [conversation, user: the sender, seq, user_seq,
-    /// message_id, server_time_ms, content_type, body, flag: one's own].
+    /// A message, one's own too, in order (conversation, user: the sender, seq, user_seq,
+    /// message_id, server_time_ms, content_type, body, flag: one's own).
     MESSAGE = 4,
-    /// A message was taken back [as MESSAGE; number: its seq].
+    /// A message was taken back (as MESSAGE; number: its seq).
     RECALLED = 5,
-    /// A group's members or name have changed [as MESSAGE without body].
+    /// A group's members or name have changed (as MESSAGE without body).
     GROUP_CHANGED = 6,
-    /// A message without a promise [conversation, user, server_time_ms, content_type, body].
+    /// A message without a promise (conversation, user, server_time_ms, content_type, body).
     EPHEMERAL = 7,
-    /// Somebody is writing [conversation, user].
+    /// Somebody is writing (conversation, user).
     TYPING = 8,
-    /// The other party's device has all up to seq [conversation, user, seq].
+    /// The other party's device has all up to seq (conversation, user, seq).
     DELIVERED = 9,
-    /// Somebody has read up to seq [conversation, user, seq].
+    /// Somebody has read up to seq (conversation, user, seq).
     READ = 10,
-    /// A send is stored [id, conversation, seq, user_seq, message_id, server_time_ms].
+    /// A send is stored (id, conversation, seq, user_seq, message_id, server_time_ms).
     SENT = 11,
-    /// A send will never be stored [id, code: error code of the protocol or 0, text].
+    /// A send will never be stored (id, code: error code of the protocol or 0, text).
     REFUSED = 12,
-    /// A request's answer [number: the request, code: the backend's status, body].
+    /// A request's answer (number: the request, code: the backend's status, body).
     ANSWERED = 13,
-    /// A request without an answer [number, code: error code or 0, text].
+    /// A request without an answer (number, code: error code or 0, text).
     UNANSWERED = 14,
     /// All that the server had at the last connect has been told.
     CAUGHT_UP = 15,
     /// The login token ends soon: `sluice_renew_token`.
     TOKEN_WANTED = 16,
-    /// The server no longer has, or does not tell, some entries [text].
+    /// The server no longer has, or does not tell, some entries (text).
     GAP = 17,
 }
 
