@@ -82,6 +82,8 @@ pub(crate) struct Session {
     rng: SmallRng,
     phase: Phase,
     login: login::Login,
+    /// Pushes that came before the answer to the login.
+    early: Vec<Body>,
     next_packet_id: u64,
     outbox: Outbox,
     sync: Sync,
@@ -146,6 +148,7 @@ impl Session {
                 saved.clock_offset_ms,
                 token_is_renewable,
             ),
+            early: Vec::new(),
             next_packet_id: 1,
             outbox,
             sync: Sync::new(saved.inbox, saved.groups),

@@ -18,7 +18,7 @@ use sluice_protocol::{
 use sluice_timer::TimerHandle;
 
 use crate::{
-    farewell::Farewell, output::Output, push_window::PushWindow, rate::RateMeter,
+    farewell::Farewell, handover::Legacy, output::Output, push_window::PushWindow, rate::RateMeter,
     requests::PendingRequests, rtt::RttEstimator, slab::ChannelKey, workbench::Workbench,
 };
 
@@ -392,21 +392,34 @@ impl Channel {
         self.mark_dirty(bench);
     }
 
-    /// Takes the channel out of the directory and lets go of its tables.
+    /// Takes the channel out of the directory and lets go of its tables; what it has
+    /// not seen acked is left to the next connection.
     fn leave(&mut self, bench: &mut Workbench) {
-        self.pushes = None;
+        let pushes = self.pushes.take();
         self.requests = None;
         let phase = self.phase;
         let Some(identity) = self.identity.take() else {
             return;
         };
         let Identity { user, device, .. } = *identity;
+        let now_ms = bench.now.mono_ms;
         match phase {
-            Phase::Open => bench.unbind(user, device, self.key),
-            Phase::Opening => {
-                let now_ms = bench.now.mono_ms;
-                bench.orphans.remember(self.key, user, device, now_ms);
+            Phase::Open => {
+                if let Some(window) = pushes.filter(|window| window.len() > 0) {
+                    let legacy = Legacy {
+                        user: user.clone(),
+                        device: device.clone(),
+                        pushes: window.into_unacked(),
+                    };
+                    let rule = bench.shared.legacy_rule;
+                    bench.handovers.keep(self.key, legacy, now_ms, rule);
+                }
+                bench.unbind(user, device, self.key);
             }
+            Phase::Opening if bench.handovers.forget(self.key) => {
+                bench.unbind(user, device, self.key);
+            }
+            Phase::Opening => bench.orphans.remember(self.key, user, device, now_ms),
             Phase::AwaitLogin | Phase::Closing => {}
         }
     }

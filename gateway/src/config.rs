@@ -124,6 +124,11 @@ pub struct PushConfig {
     pub ack_flush_ms: u64,
     /// Delivered cursors gathered at once in a loop; past it they are sent early.
     pub ack_cursors_max: usize,
+    /// What a closed connection had unacked waits so long for its client to come
+    /// back; 0: not at all, and the client pulls.
+    pub legacy_ms: u64,
+    /// Bytes of that in one loop; past it the oldest is dropped.
+    pub legacy_max_bytes: usize,
 }
 
 /// Queues towards the bus.
@@ -264,6 +269,7 @@ impl Config {
             timeouts.closing_ms,
             timeouts.bus_ms,
             self.push.ack_flush_ms,
+            self.push.legacy_ms,
             self.lanes.append_retry_min_ms,
             self.lanes.append_retry_max_ms,
             self.directory.lease_ttl_ms,
@@ -380,6 +386,8 @@ impl Default for PushConfig {
             resync_delay_max_ms: 2_000,
             ack_flush_ms: 1_000,
             ack_cursors_max: 4_096,
+            legacy_ms: 30_000,
+            legacy_max_bytes: 16 * 1024 * 1024,
         }
     }
 }

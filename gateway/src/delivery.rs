@@ -13,14 +13,19 @@ use sluice_protocol::{
 
 use crate::{
     channel::{Channel, Phase},
+    config::PushConfig,
     connection::Connection,
     context::ChannelContext,
     farewell::Farewell,
+    handover::Unacked,
     mailbox::{Command, CommandBody},
     pipeline::Outbound,
     push_window::{PushContent, PushWindow},
     workbench::Workbench,
 };
+
+/// Of a push beside its entry, about.
+const PUSH_OVERHEAD_BYTES: usize = 128;
 
 // === impl Connection ===
 
@@ -40,10 +45,7 @@ impl Connection {
         match (command.body, channel.phase) {
             (CommandBody::Kick(kick), _) => channel.close(bench, Farewell::kicked(*kick)),
             (CommandBody::SessionOpened(opened), Phase::Opening) => {
-                if channel.session_opened(bench, *opened) {
-                    let limits = &bench.shared.config.limits;
-                    self.transport.set_frame_max_bytes(limits.frame_max_bytes);
-                }
+                self.open_with(bench, *opened, Vec::new());
             }
             (CommandBody::SessionRefused(refused), Phase::Opening) => {
                 channel.login_refused(bench, *refused);
@@ -54,6 +56,46 @@ impl Connection {
                 bench.metrics.deliveries_stale.increment(1);
             }
         }
+    }
+
+    /// Opens the session if it still waits for that; what its client's connection
+    /// before had unacked is pushed first.
+    pub(crate) fn open(&mut self, bench: &mut Workbench, opened: Command, pushes: Vec<Unacked>) {
+        let is_awaited =
+            self.channel.phase == Phase::Opening && self.channel.belongs_to(&opened.user);
+        if let CommandBody::SessionOpened(opened) = opened.body
+            && is_awaited
+        {
+            self.open_with(bench, *opened, pushes);
+        }
+    }
+
+    fn open_with(&mut self, bench: &mut Workbench, opened: SessionOpened, pushes: Vec<Unacked>) {
+        let carried = bench.shared.config.push.carried(&pushes);
+        // The window bounds it far below 4 billion.
+        if self.channel.session_opened(bench, opened, carried as u32) {
+            let limits = &bench.shared.config.limits;
+            self.transport.set_frame_max_bytes(limits.frame_max_bytes);
+            self.channel.carry(bench, pushes, carried);
+        }
+    }
+}
+
+// === impl PushConfig ===
+
+impl PushConfig {
+    /// How many of a former connection's pushes a new one takes at once: what its
+    /// output has room for, and its window.
+    fn carried(&self, pushes: &[Unacked]) -> usize {
+        let mut room_bytes = self.window_max_bytes.min(self.output_high_bytes / 2);
+        let fits = |push: &&Unacked| {
+            let bytes = push.content.entry.len() + PUSH_OVERHEAD_BYTES;
+            let has_room = bytes <= room_bytes;
+            room_bytes = room_bytes.saturating_sub(bytes);
+            has_room
+        };
+        let pushes = pushes.iter().take(self.window_max);
+        pushes.take_while(fits).count()
     }
 }
 
@@ -160,8 +202,25 @@ impl Channel {
         self.send(bench, id, Body::Response(response));
     }
 
+    /// Pushes anew what the client's former connection had unacked. For what there
+    /// is no room, an `Overflow` makes good.
+    fn carry(&mut self, bench: &mut Workbench, pushes: Vec<Unacked>, carried: usize) {
+        let left = pushes.len() - carried;
+        bench.metrics.pushes_carried.increment(carried as u64);
+        for push in pushes.into_iter().take(carried) {
+            self.push(bench, push.content, push.user_seq);
+        }
+        let left = u32::try_from(left).unwrap_or(u32::MAX);
+        self.pushes_dropped = self.pushes_dropped.saturating_add(left);
+    }
+
     /// False when the answer is to another Connect.
-    fn session_opened(&mut self, bench: &mut Workbench, opened: SessionOpened) -> bool {
+    fn session_opened(
+        &mut self,
+        bench: &mut Workbench,
+        opened: SessionOpened,
+        carried_pushes: u32,
+    ) -> bool {
         let connection_id = bench.connection_id(self.key).to_bytes().to_vec();
         let Some(identity) = &mut self.identity else {
             return false;
@@ -190,6 +249,7 @@ impl Channel {
             inbox_seq: opened.inbox_seq,
             packets_per_s: config.limits.packets_per_s,
             packets_burst: config.limits.packets_burst,
+            carried_pushes,
         };
         self.send(bench, id, Body::ConnectAck(ack));
         self.arm(bench, bench.now.mono_ms + 1);

@@ -7,12 +7,13 @@
 
 mod accepting;
 mod datagrams;
+mod moving;
 
 use std::{io, sync::Arc, time::Duration};
 
 use mio::{Events, Interest, Poll, Token};
 use sluice_bus::Bind;
-use sluice_protocol::packet::CloseReason;
+use sluice_protocol::{ConnectionId, packet::CloseReason};
 use sluice_timer::Wheel;
 
 use crate::{
@@ -22,6 +23,7 @@ use crate::{
     connection::Connection,
     datagram::{DatagramPort, ReceiveBuffers, Strayed},
     farewell::{Farewell, go_away},
+    handover::Handovers,
     listener::Listener,
     mailbox::{Command, CommandBody, LoopLoad, Mail, Mailbox, RowOrder, Rows},
     metrics::LoopMetrics,
@@ -42,6 +44,8 @@ pub(crate) struct EventLoop {
     strayed: Vec<Vec<Strayed>>,
     /// Of all loops, this one's among them.
     loops: Vec<Mailbox>,
+    /// Answers that another loop had no room for yet, and for which channel.
+    unsent: Vec<(ConnectionId, Mail)>,
     /// The kernel may hold more connections than were accepted in a turn.
     accept_more: bool,
     /// No accepting before this, after the process ran out of descriptors.
@@ -105,6 +109,7 @@ impl EventLoop {
                 .unwrap_or_default(),
             tally: AckTally::default(),
             orphans: Orphans::default(),
+            handovers: Handovers::default(),
             metrics: LoopMetrics::new(),
             random: Random::seeded(seed),
             draining: false,
@@ -116,6 +121,7 @@ impl EventLoop {
             datagrams,
             strayed: Vec::new(),
             loops: Vec::new(),
+            unsent: Vec::new(),
             accept_more: false,
             accept_paused_until_ms: 0,
             connections: Slab::new(connections_max),
@@ -171,6 +177,7 @@ impl EventLoop {
             }
         }
         self.read_mail();
+        self.send_again();
         self.receive_datagrams();
         self.fire_timers();
         self.serve_ready();
@@ -179,6 +186,8 @@ impl EventLoop {
         if self.tally_due() {
             self.flush_tally();
         }
+        let (now_ms, rule) = (self.bench.now.mono_ms, self.bench.shared.legacy_rule);
+        self.bench.handovers.expire(now_ms, rule);
         Ok(())
     }
 
@@ -192,7 +201,9 @@ impl EventLoop {
         let now_ms = self.bench.shared.clock.now().mono_ms;
         let tally_ms = self.tally_deadline_ms();
         let accept_ms = self.accept_more.then_some(self.accept_paused_until_ms);
-        let due_ms = [self.bench.wheel.next_deadline_ms(), tally_ms, accept_ms]
+        let unsent_ms = (!self.unsent.is_empty()).then_some(now_ms + 1);
+        let wheel_ms = self.bench.wheel.next_deadline_ms();
+        let due_ms = [wheel_ms, tally_ms, accept_ms, unsent_ms]
             .into_iter()
             .flatten()
             .min()
@@ -283,6 +294,8 @@ impl EventLoop {
                 let _ = answer.send(self.rows(order, rows_max));
             }
             Mail::Strayed(strayed) => self.take_strayed(strayed),
+            Mail::HandOver(question) => self.hand_over(&question),
+            Mail::Legacy(heir, pushes) => self.take_legacy(heir, pushes),
             Mail::Load(answer) => {
                 let _ = answer.send(self.load());
             }
@@ -308,7 +321,10 @@ impl EventLoop {
         if bound_in_vain {
             self.bench.unbind_stale(&command.user, key);
         }
-        match connection {
+        let Some(command) = self.open_as_heir(command) else {
+            return;
+        };
+        match self.connections.get_mut(key) {
             Some(connection) => connection.deliver(&mut self.bench, command),
             None => self.bench.metrics.deliveries_stale.increment(1),
         }

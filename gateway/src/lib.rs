@@ -35,6 +35,7 @@ mod event_loop;
 mod farewell;
 mod gateway;
 mod handlers;
+mod handover;
 mod lane;
 mod ledger;
 mod listener;

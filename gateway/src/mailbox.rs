@@ -16,12 +16,16 @@ use crossbeam::queue::ArrayQueue;
 use mio::{Registry, Token, Waker};
 use sluice_bus::Bind;
 use sluice_protocol::{
+    ConnectionId, DeviceId, UserId,
     envelope::{BackendResponse, LiveSession, SessionOpened, SessionRefused},
     packet::Kick,
 };
 use tokio::sync::oneshot;
 
-use crate::{admin::ConnectionRow, datagram::Strayed, push_window::PushContent, slab::ChannelKey};
+use crate::{
+    admin::ConnectionRow, datagram::Strayed, handover::Unacked, push_window::PushContent,
+    slab::ChannelKey,
+};
 
 /// One piece of work.
 #[derive(Debug)]
@@ -50,8 +54,23 @@ pub(crate) enum Mail {
     },
     /// Datagrams of this loop's sessions that came to another.
     Strayed(Vec<Strayed>),
+    /// A client of another loop was here before.
+    HandOver(Box<HandOver>),
+    /// What its former connection had unacked, for the channel that waits for it.
+    Legacy(ChannelKey, Vec<Unacked>),
     /// What is still under way.
     Load(oneshot::Sender<LoopLoad>),
+}
+
+/// Asks for the unacked pushes of a channel.
+#[derive(Debug)]
+pub(crate) struct HandOver {
+    pub(crate) former: ChannelKey,
+    /// Whose it must have been.
+    pub(crate) user: UserId,
+    pub(crate) device: DeviceId,
+    /// Who asks, and waits.
+    pub(crate) heir: ConnectionId,
 }
 
 /// A delivery for one channel.

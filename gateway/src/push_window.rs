@@ -17,7 +17,10 @@ use std::{
 use bytes::Bytes;
 use sluice_protocol::PushPrefix;
 
-use crate::rtt::{RtoBounds, RttEstimator};
+use crate::{
+    handover::Unacked,
+    rtt::{RtoBounds, RttEstimator},
+};
 
 /// An entry on its way to any number of connections; encoded once.
 #[derive(Debug)]
@@ -162,6 +165,15 @@ impl PushWindow {
     /// A push from [`DuePushes::resend`] was appended again.
     pub(crate) fn appended_again(&mut self, number: u64, output_offset: u64) {
         self.unwritten.push_back((output_offset, number));
+    }
+
+    /// What nobody has acked, in the order of the numbers.
+    pub(crate) fn into_unacked(self) -> Vec<Unacked> {
+        let pushes = self.in_flight.into_values().map(|push| Unacked {
+            content: push.content,
+            user_seq: push.user_seq,
+        });
+        pushes.collect()
     }
 
     /// The output was written up to this offset: clocks start.

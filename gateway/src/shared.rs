@@ -10,6 +10,7 @@ use crate::{
     address_limits::AddressLimits,
     clock::Clock,
     config::{Config, PushConfig},
+    handover::LegacyRule,
     lane::Lanes,
     pipeline::Pipeline,
     push_window::RetryRule,
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) pipeline: Pipeline,
     pub(crate) packet_rate: Rate,
     pub(crate) retry_rule: RetryRule,
+    pub(crate) legacy_rule: LegacyRule,
     pub(crate) datagram_config: Arc<datagram::Config>,
 }
 
@@ -66,6 +68,10 @@ impl Shared {
             pipeline: parts.pipeline,
             packet_rate: Rate::per_second(limits.packets_per_s, limits.packets_burst),
             retry_rule: retry_rule(&parts.config.push),
+            legacy_rule: LegacyRule {
+                kept_ms: parts.config.push.legacy_ms,
+                max_bytes: parts.config.push.legacy_max_bytes,
+            },
             datagram_config: Arc::new(datagram::Config::default()),
             config: parts.config,
         }

@@ -7,8 +7,8 @@ use sluice_protocol::{ConnectionId, DeviceId, UserId};
 use sluice_timer::Wheel;
 
 use crate::{
-    ack_tally::AckTally, clock::Now, datagram::Outgoing, metrics::LoopMetrics, output::OutputPool,
-    shared::Shared, slab::ChannelKey,
+    ack_tally::AckTally, clock::Now, datagram::Outgoing, handover::Handovers, metrics::LoopMetrics,
+    output::OutputPool, shared::Shared, slab::ChannelKey,
 };
 
 /// One loop's tools: time, timers, lists of work, pools. No channel is in here,
@@ -29,6 +29,7 @@ pub(crate) struct Workbench {
     pub(crate) outgoing: Outgoing,
     pub(crate) tally: AckTally,
     pub(crate) orphans: Orphans,
+    pub(crate) handovers: Handovers,
     pub(crate) metrics: LoopMetrics,
     pub(crate) random: Random,
     pub(crate) draining: bool,

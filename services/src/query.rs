@@ -115,6 +115,7 @@ fn seat(node: &Node, user: &UserId, question: &Body) -> Result<Option<Seat>, NoP
 
 async fn answer(node: &Node, user: &UserId, question: &Body) -> Result<Body, NoPage> {
     let store = &*node.store;
+    metrics::counter!("sluice_pulls_total", "kind" => kind(question)).increment(1);
     match question {
         Body::SyncInbox(sync) => {
             let page = store
@@ -138,6 +139,17 @@ async fn answer(node: &Node, user: &UserId, question: &Body) -> Result<Body, NoP
             "this packet asks for nothing that is kept",
         )
         .into()),
+    }
+}
+
+/// A metric label.
+fn kind(question: &Body) -> &'static str {
+    match question {
+        Body::SyncInbox(_) => "inbox",
+        Body::SyncConversation(_) => "conversation",
+        Body::SyncHeads(_) => "heads",
+        Body::ListConversations(_) => "list",
+        _ => "unknown",
     }
 }
 

@@ -143,6 +143,11 @@ const HELP: &[(Kind, &str, &str)] = &[
     ),
     (
         Counter,
+        "sluice_gateway_pushes_carried_total",
+        "Unacked pushes that went along when their client changed its connection",
+    ),
+    (
+        Counter,
         "sluice_gateway_pushes_dropped_total",
         "Pushes dropped before full windows or slow readers",
     ),
@@ -246,6 +251,7 @@ const HELP: &[(Kind, &str, &str)] = &[
         "sluice_pulls_put_off_total",
         "Pulls that were put off, for others to have their turn",
     ),
+    (Counter, "sluice_pulls_total", "Pulls that were worked on"),
     (
         Counter,
         "sluice_push_failed_total",

@@ -20,6 +20,8 @@ const SHORT_CONNECTIONS_MAX: u32 = 2;
 const TOKENS_REFUSED_MAX: u32 = 3;
 /// Too many logins from this address failed: the next try comes after this span.
 const LOGINS_LIMITED_PAUSE_MS: u64 = 60_000;
+/// Pushes that are kept until the answer which they have overtaken is here.
+const EARLY_MAX: usize = 512;
 /// Heartbeat intervals are held within these, whatever the server says.
 const HEARTBEAT_MS: std::ops::RangeInclusive<u64> = 1_000..=600_000;
 
@@ -49,6 +51,9 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Login {
     resume_token: Bytes,
+    /// Of the last connection that stood: what it has not seen acked comes along to
+    /// the next one.
+    connection_id: Bytes,
     /// Server's clock minus the local one.
     clock_offset_ms: i64,
     /// Failed tries and short connections in a row.
@@ -67,6 +72,7 @@ impl Login {
     pub(super) fn new(resume_token: Bytes, clock_offset_ms: i64, token_is_renewable: bool) -> Self {
         Self {
             resume_token,
+            connection_id: Bytes::new(),
             clock_offset_ms,
             failures: 0,
             tokens_refused: 0,
@@ -130,6 +136,7 @@ impl Session {
             },
             user_id: self.user.to_string(),
             agent: self.config.agent.clone(),
+            former_connection_id: self.login.connection_id.clone(),
         };
         let id = self.packet_id();
         self.transmit.clear();
@@ -158,7 +165,11 @@ impl Session {
                 let reason = DisconnectReason::Closed(CloseReason::try_from(go_away.reason).ok());
                 self.lose(now_ms, reason, at);
             }
-            // Pushes before the answer are told again by the sync after it.
+            // Over UDP they may overtake the answer.
+            push @ (Body::Push(_) | Body::GroupNotice(_)) if self.early.len() < EARLY_MAX => {
+                self.early.push(push);
+            }
+            // Told again by the sync after it.
             _ => {}
         }
     }
@@ -177,6 +188,8 @@ impl Session {
         self.login.clock_was_adopted = false;
         self.adopt_server_time(now_ms, ack.server_time_ms);
         self.keep_resume_token(ack.resume_token);
+        // Copied, as the frame that it came in is larger.
+        self.login.connection_id = Bytes::copy_from_slice(&ack.connection_id);
         let window = if ack.send_window == 0 {
             SEND_WINDOW
         } else {
@@ -202,8 +215,11 @@ impl Session {
         self.tell(Event::Connected { resumed: resuming });
         self.acks.connected(now_ms);
         self.pace = pace;
-        self.sync_after_connect(now_ms, ack.inbox_seq);
+        self.sync_after_connect(now_ms, ack.inbox_seq, ack.carried_pushes > 0);
         self.repeat_calls();
+        for push in std::mem::take(&mut self.early) {
+            self.handle_online_packet(now_ms, 0, push);
+        }
     }
 
     fn handle_login_error(&mut self, now_ms: u64, error: &packet::Error) {
@@ -338,6 +354,7 @@ impl Session {
 
     fn drop_connection(&mut self, now_ms: u64) {
         self.transmit.clear();
+        self.early = Vec::new();
         self.notices.clear();
         self.outbox.connection_lost();
         self.acks.connection_lost(now_ms);

@@ -120,8 +120,10 @@ impl TimelineKey {
 // === impl Session ===
 
 impl Session {
-    /// Logged in: everything that came meanwhile is to be pulled.
-    pub(super) fn sync_after_connect(&mut self, now_ms: u64, inbox_seq: u64) {
+    /// Logged in: everything that came meanwhile is to be pulled. With
+    /// `pushes_follow`, pushes that the connection before had unacked may fill the
+    /// inbox's hole, as others would.
+    pub(super) fn sync_after_connect(&mut self, now_ms: u64, inbox_seq: u64, pushes_follow: bool) {
         self.sync.is_catching_up = true;
         self.sync.is_incomplete = false;
         self.sync.heads_are_fresh = false;
@@ -129,7 +131,10 @@ impl Session {
         self.sync.inbox.connected();
         self.check_server_position(&TimelineKey::Inbox, inbox_seq);
         self.sync.inbox.set_goal(inbox_seq);
-        self.sync.inbox.pull_at(now_ms);
+        match pushes_follow {
+            true => self.sync.inbox.arm(now_ms, self.config.hole_patience_ms),
+            false => self.sync.inbox.pull_at(now_ms),
+        }
         let due = self.sync.inbox.due_ms();
         self.sync.expect(due);
         self.sync.heads_at_ms = now_ms;

@@ -356,6 +356,7 @@ impl ModelServer {
             inbox_seq: self.inboxes.get(&connect.user_id).map_or(0, Vec::len) as u64,
             packets_per_s: self.packets_per_s,
             packets_burst: self.packets_burst,
+            carried_pushes: 0,
         };
         self.answer(conn, id, Body::ConnectAck(ack));
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use prost::Message;
 use sluice_protocol::{
-    Refusal,
+    ConnectionId, Refusal,
     envelope::{CloseSession, OpenSession, Origin, TokenClaims, Up, up},
     limits::SHARED_PARTITIONS,
     packet::{CloseReason, Connect, Disconnect, ErrorCode, Packet, RefreshToken, packet::Body},
@@ -53,6 +53,12 @@ fn open(context: &mut ChannelContext<'_>, id: u64, connect: Connect) -> Flow {
     });
     if !hand_up(context, id, body) {
         return Flow::Close(CloseReason::Overloaded.into());
+    }
+    if let Ok(former) = ConnectionId::parse(&connect.former_connection_id)
+        && former.incarnation == context.bench.shared.incarnation
+    {
+        let heir = context.channel.key;
+        context.bench.handovers.announce(heir, former);
     }
     context.channel.enter(Phase::Opening, context.bench);
     Flow::Done
@@ -109,6 +115,8 @@ fn leave(context: &mut ChannelContext<'_>, disconnect: Disconnect) -> Flow {
             tracing::warn!("a logout found its lane full; its resume token lives on");
         }
     }
+    // There is no next connection to leave anything to.
+    context.channel.pushes = None;
     Flow::Close(Farewell::silent())
 }
 

@@ -17,6 +17,7 @@ mod hostile;
 mod limits;
 mod login;
 mod lost_bus;
+mod moves;
 mod pushes;
 mod registration;
 mod requests;

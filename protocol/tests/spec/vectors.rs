@@ -166,6 +166,7 @@ fn session() -> Vec<Vector> {
                 inbox_seq: 17,
                 packets_per_s: 1_000,
                 packets_burst: 4_000,
+                carried_pushes: 0,
             }),
         ),
         packet("ping", 0, Body::Ping(p::Ping {})),
