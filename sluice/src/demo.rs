@@ -17,6 +17,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use sluice_client::{Endpoint, HttpApi, Transport};
+use sluice_engines::GuardedFolder;
 use sluice_relay::{Carries, FaultPlan, Relays};
 use sluice_store::SqliteStore;
 use tokio::sync::watch;
@@ -135,9 +136,7 @@ pub async fn run(options: DemoOptions) -> anyhow::Result<Report> {
             .as_ref()
             .map_or(Duration::ZERO, |chaos| chaos.span),
         load,
-        scratch: tempfile::Builder::new()
-            .prefix("sluice-demo-state-")
-            .tempdir()?,
+        scratch: GuardedFolder::new("sluice-demo-state-")?,
         patience: options.patience,
         progress,
     };

@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use sluice_client::{ApiError, ConversationId, Endpoint, HttpApi, Target, UserId};
+use sluice_engines::GuardedFolder;
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
@@ -46,7 +47,7 @@ pub struct Replay {
     /// Tells how far the run is.
     pub load: watch::Sender<Load>,
     /// For the positions of those who restart.
-    pub scratch: tempfile::TempDir,
+    pub scratch: GuardedFolder,
     /// Without any progress for this long, the replay is over.
     pub patience: Duration,
     /// Shown while it runs.

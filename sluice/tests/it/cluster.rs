@@ -195,17 +195,27 @@ fn a_killed_demo_leaves_nothing_behind() {
         })
         .count()
     };
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while running("gateway") == 0 || running("service") == 0 {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    // The clients' positions are the last that a demo makes.
+    let has_positions = || {
+        let mut entries = place.path().read_dir().unwrap().flatten();
+        entries.any(|entry| entry.file_name().to_string_lossy().contains("demo-state"))
+    };
+    while running("gateway") == 0 || running("service") == 0 || !has_positions() {
         assert!(Instant::now() < deadline, "the roles run");
         wait();
     }
     demo.kill().unwrap();
     demo.wait().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(20);
     while !processes_of(place_name).is_empty() || place.path().read_dir().unwrap().next().is_some()
     {
-        assert!(Instant::now() < deadline, "{:?}", processes_of(place_name));
+        let left: Vec<_> = place.path().read_dir().unwrap().flatten().collect();
+        assert!(
+            Instant::now() < deadline,
+            "{:?}, {left:?}",
+            processes_of(place_name)
+        );
         wait();
     }
 }

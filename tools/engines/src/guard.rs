@@ -25,7 +25,9 @@ const SCRIPT: &str = r#"
 trap '' INT TERM HUP
 cat >/dev/null
 # What is being started notes itself a moment later; what dies may still write.
-for _ in 1 2 3 4 5 6 7 8 9 10; do
+tries_left=50
+while [ "$tries_left" -gt 0 ]; do
+    tries_left=$((tries_left - 1))
     for note in "$1"/*.guarded; do
         [ -s "$note" ] && kill -9 "$(cat "$note")" 2>/dev/null
     done
