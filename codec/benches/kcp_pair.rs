@@ -25,16 +25,14 @@ impl Write for Outbox {
     }
 }
 
-/// A message of `bytes` every `every_us`, both ways if `is_both`: latencies from
-/// the first end, sorted, and the bytes on the wire.
+/// A message of so many bytes each way every so often (microseconds), so many times: latencies,
+/// and the bytes on the wire.
 pub(super) fn figures(
     faults: Faults,
-    every_us: u64,
-    bytes: usize,
-    messages: u64,
-    is_both: bool,
+    seed: u64,
+    (every_us, bytes, messages): (u64, usize, u64),
 ) -> (Vec<u64>, u64) {
-    let mut network = Network::new(faults, 7);
+    let mut network = Network::new(faults, seed);
     let outboxes = [Outbox::default(), Outbox::default()];
     let mut peers = [0, 1].map(|side| {
         let mut kcp = Kcp::new(7, outboxes[side].clone());
@@ -45,7 +43,7 @@ pub(super) fn figures(
     });
     let mut spans = Vec::new();
     let mut got = [0, 0];
-    let want = [messages, if is_both { messages } else { 0 }];
+    let want = [messages; 2];
     let mut sent = [0, 0];
     let mut now_us = 0;
     while got[1] < want[0] || got[0] < want[1] {
@@ -53,7 +51,7 @@ pub(super) fn figures(
         for side in [0, 1] {
             let kcp = &mut peers[side];
             kcp.update((now_us / 1000) as u32).unwrap();
-            let due_us = sent[side] * every_us + side as u64 * every_us / 2;
+            let due_us = sent[side] * every_us + side as u64 * every_us / 3;
             if sent[side] < want[side] && now_us >= due_us {
                 let mut message = vec![1; bytes];
                 message[..8].copy_from_slice(&now_us.to_be_bytes());
@@ -68,9 +66,7 @@ pub(super) fn figures(
             let mut buffer = [0; 2048];
             while peers[side].recv(&mut buffer).is_ok() {
                 got[side] += 1;
-                if side == 1 {
-                    spans.push(now_us - u64::from_be_bytes(*buffer.first_chunk().unwrap()));
-                }
+                spans.push(now_us - u64::from_be_bytes(*buffer.first_chunk().unwrap()));
             }
         }
         for side in [0, 1] {
@@ -83,6 +79,5 @@ pub(super) fn figures(
             }
         }
     }
-    spans.sort_unstable();
     (spans, network.wire.iter().map(|wire| wire.bytes).sum())
 }

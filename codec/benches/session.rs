@@ -1,5 +1,5 @@
 //! What the datagram session does for latency and bytes over a simulated network, beside KCP:
-//! `cargo bench -p sluice-codec --bench session`.
+//! `cargo bench -p sluice-codec --bench session`, one part of it by its name: `-- kcp`.
 
 #![allow(clippy::print_stdout, reason = "it prints figures")]
 #![allow(
@@ -18,14 +18,25 @@ mod pair;
 use sluice_codec::datagram::Channel;
 
 use network::Faults;
-use pair::{CLIENT_SIDE, Pair, SERVER_SIDE};
+use pair::{CLIENT_SIDE, OVERHEAD, Pair, SERVER_SIDE};
 
+/// All figures, or those of one name: `-- kcp`.
 fn main() {
-    figures_of_a_chat();
-    figures_of_a_chat_over_a_path_that_jitters();
-    figures_of_a_bulk();
-    figures_beside_kcp();
-    figures_of_sizes();
+    let name = std::env::args().skip(1).find(|it| !it.starts_with('-'));
+    let all: [(&str, fn()); 6] = [
+        ("chat", figures_of_a_chat),
+        ("jitter", figures_of_a_chat_over_a_path_that_jitters),
+        ("bulk", figures_of_a_bulk),
+        ("kcp", figures_beside_kcp),
+        ("repeats", figures_of_spurious_repeats),
+        ("sizes", figures_of_sizes),
+    ];
+    for (_, print) in all
+        .iter()
+        .filter(|it| name.as_deref().is_none_or(|name| name == it.0))
+    {
+        print();
+    }
 }
 
 /// One way: a message of 100 bytes every `every_us`.
@@ -127,34 +138,134 @@ fn figures_of_a_chat() {
     }
 }
 
-/// Beside KCP: 200 bytes each way.
-fn figures_beside_kcp() {
-    let messages = 3000;
-    for every_us in [5_000, 20_000, 100_000, 500_000] {
-        for loss in [0.0, 0.01, 0.05, 0.1, 0.2] {
-            let faults = Faults::lossy(loss);
-            let (spans, bytes) = kcp_pair::figures(faults.clone(), every_us, 200, messages, true);
-            let mut pair = Pair::new(faults, 7);
-            for at in 0..messages {
-                pair.run_until(at * every_us);
-                assert!(pair.send(CLIENT_SIDE, Channel::CONTROL, 200));
-                pair.run_until(at * every_us + every_us / 2);
-                assert!(pair.send(SERVER_SIDE, Channel::CONTROL, 200));
+/// Bytes that header and seal really have each way, over those of the pair's.
+const HEADER_BYTES: [u64; 2] = [11 + 16 - OVERHEAD as u64, 3 + 16 - OVERHEAD as u64];
+
+/// Messages of one size each way, for ten seconds, again and again in a new session.
+#[derive(Clone, Copy)]
+struct Talk {
+    rate: u64,
+    bytes: usize,
+}
+
+/// What the talks came to: latencies one way, sorted, and what went over the wire.
+#[derive(Default)]
+struct Outcome {
+    spans: Vec<u64>,
+    wire_bytes: u64,
+    /// Packets with messages.
+    packets: u64,
+}
+
+impl Talk {
+    fn every_us(self) -> u64 {
+        1_000_000 / self.rate
+    }
+
+    /// In one session.
+    fn messages(self) -> u64 {
+        10 * self.rate
+    }
+
+    fn seeds(self) -> std::ops::Range<u64> {
+        1..1 + 4000 / self.messages()
+    }
+
+    fn over_sluice(self, faults: &Faults, channel: Channel) -> Outcome {
+        let mut outcome = Outcome::default();
+        for seed in self.seeds() {
+            let mut pair = Pair::new(faults.clone(), seed);
+            for at in 0..self.messages() {
+                pair.run_until(at * self.every_us());
+                assert!(pair.send(CLIENT_SIDE, channel, self.bytes));
+                pair.run_until(at * self.every_us() + self.every_us() / 3);
+                assert!(pair.send(SERVER_SIDE, channel, self.bytes));
             }
             let until_us = pair.now_us + 60_000_000;
             assert!(pair.run_until_delivered(until_us));
-            let ours = pair.latencies(CLIENT_SIDE, Channel::CONTROL);
-            let our_bytes = pair.network.wire.iter().map(|wire| wire.bytes).sum::<u64>();
-            let ms = |spans: &[u64], part: f64| spans[(spans.len() as f64 * part) as usize] / 1000;
+            pair.check();
+            outcome.spans.extend(pair.latencies(CLIENT_SIDE, channel));
+            outcome.spans.extend(pair.latencies(SERVER_SIDE, channel));
+            for (wire, head) in pair.network.wire.iter().zip(HEADER_BYTES) {
+                outcome.wire_bytes += wire.bytes + wire.packets * head;
+                outcome.packets += wire.large;
+            }
+        }
+        outcome.spans.sort_unstable();
+        outcome
+    }
+
+    fn over_kcp(self, faults: &Faults) -> Outcome {
+        let mut outcome = Outcome::default();
+        for seed in self.seeds() {
+            let talk = (self.every_us(), self.bytes, self.messages());
+            let (spans, wire_bytes) = kcp_pair::figures(faults.clone(), seed, talk);
+            outcome.spans.extend(spans);
+            outcome.wire_bytes += wire_bytes;
+        }
+        outcome.spans.sort_unstable();
+        outcome
+    }
+}
+
+impl Outcome {
+    /// The latency that so many of a thousand messages kept.
+    fn ms(&self, of_thousand: usize) -> u64 {
+        self.spans[self.spans.len() * of_thousand / 1000] / 1000
+    }
+
+    fn bytes_a_message(&self) -> u64 {
+        self.wire_bytes / self.spans.len() as u64
+    }
+}
+
+/// Beside KCP: sizes, rates and losses of chats and games.
+fn figures_beside_kcp() {
+    println!(
+        "bytes  a second  loss  | p50 p99 p99.9 ms, bytes a message: ordered | unordered | KCP"
+    );
+    for bytes in [32, 64, 100, 200] {
+        for rate in [5, 20, 50, 200] {
+            for loss in [0.0, 0.01, 0.05, 0.1, 0.2] {
+                let (talk, faults) = (Talk { rate, bytes }, Faults::lossy(loss));
+                let outcomes = [
+                    talk.over_sluice(&faults, Channel::CONTROL),
+                    talk.over_sluice(&faults, Channel::PUSHES),
+                    talk.over_kcp(&faults),
+                ];
+                let cells = outcomes.map(|it| {
+                    let ms = [500, 990, 999].map(|part| it.ms(part));
+                    format!(
+                        "{:3} {:3} {:4} {:4} B",
+                        ms[0],
+                        ms[1],
+                        ms[2],
+                        it.bytes_a_message()
+                    )
+                });
+                println!("{bytes:3} B {rate:3}/s {loss:.2} | {}", cells.join(" | "));
+            }
+        }
+    }
+}
+
+/// On a path that only jitters everything that is sent again is in vain.
+fn figures_of_spurious_repeats() {
+    for jitter_us in [0, 5_000, 20_000] {
+        for rate in [2, 5, 20, 50] {
+            let talk = Talk { rate, bytes: 64 };
+            let faults = Faults {
+                jitter_us,
+                ..Faults::none()
+            };
+            let outcome = talk.over_sluice(&faults, Channel::PUSHES);
             println!(
-                "{:3} ms loss {loss:.2}: p50 {} (KCP {}), p99 {} ({}) ms, {} ({}) B a message",
-                every_us / 1000,
-                ms(&ours, 0.5),
-                ms(&spans, 0.5),
-                ms(&ours, 0.99),
-                ms(&spans, 0.99),
-                our_bytes / (2 * messages),
-                bytes / (2 * messages)
+                "jitter of {} ms, {rate}/s: {} packets for {} messages, {} B a message, p99 {} ms",
+                jitter_us / 1000,
+                outcome.packets,
+                outcome.spans.len(),
+                outcome.bytes_a_message(),
+                outcome.ms(990)
             );
         }
     }

@@ -117,6 +117,11 @@ impl Outgoing {
         self.messages.is_empty() && self.passing.is_empty()
     }
 
+    /// Changes with each message that is begun, and not with what is sent again.
+    pub(crate) fn begun(&self) -> u32 {
+        self.first_key.wrapping_add(self.begun as u32)
+    }
+
     /// Payloads with their overhead, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes

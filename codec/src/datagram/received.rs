@@ -14,6 +14,11 @@ const WORDS: usize = REPLAY_WINDOW_PACKETS as usize / 64;
 const RANGES_TOLD: usize = 8;
 /// Packets that ask for an ACK before it is sent without delay.
 const ACK_EVERY: u8 = 2;
+/// Delays in vain, less those that saved a packet: from the most on no ACK is delayed, until
+/// there are none left.
+const VAIN_MAX: u8 = 8;
+/// Counted at first.
+const VAIN_FIRST: u8 = 5;
 const NEVER: u64 = u64::MAX;
 
 /// The packets received, from the oldest that would still be taken.
@@ -29,7 +34,12 @@ pub(crate) struct Received {
     /// When the largest came.
     largest_us: u64,
     ack_at_us: u64,
+    /// When the packet came whose ACK is, or might have been, held back for company.
+    held_us: u64,
     unacked: u8,
+    vain: u8,
+    /// ACKs are not delayed: it saved nothing.
+    is_prompt: bool,
 }
 
 // === impl Received ===
@@ -44,7 +54,10 @@ impl Received {
             told: next,
             largest_us: 0,
             ack_at_us: NEVER,
+            held_us: NEVER,
             unacked: 0,
+            vain: VAIN_FIRST,
+            is_prompt: false,
         }
     }
 
@@ -75,7 +88,10 @@ impl Received {
         self.told = self.told.min(number);
         if eliciting {
             self.unacked = self.unacked.saturating_add(1);
-            let at_once = !in_order || self.unacked >= ACK_EVERY;
+            if !self.on_company(now_us) {
+                self.held_us = now_us;
+            }
+            let at_once = !in_order || self.unacked >= ACK_EVERY || self.is_prompt;
             let at_us = if at_once {
                 now_us
             } else {
@@ -83,6 +99,26 @@ impl Received {
             };
             self.ack_at_us = self.ack_at_us.min(at_us);
         }
+    }
+
+    /// Something goes out, or comes in, that one ACK less is sent for if the last was held
+    /// back. Tells whether one was, or would have been: the delay is over otherwise.
+    pub(crate) fn on_company(&mut self, now_us: u64) -> bool {
+        let held_us = std::mem::replace(&mut self.held_us, NEVER);
+        if held_us == NEVER {
+            return false;
+        }
+        let is_in_time = now_us <= held_us.saturating_add(ACK_DELAY_MAX_US);
+        self.vain = match is_in_time {
+            true => self.vain.saturating_sub(1),
+            false => (self.vain + 1).min(VAIN_MAX),
+        };
+        self.is_prompt = match self.vain {
+            0 => false,
+            VAIN_MAX => true,
+            _ => self.is_prompt,
+        };
+        is_in_time
     }
 
     /// Makes the ACK that is owed go without delay.

@@ -3,11 +3,13 @@
 /// Before anything was measured (RFC 9002, section 6.2.2).
 const INITIAL_US: u32 = 333_000;
 /// Shortest time after which something is sent again unasked.
-const PROBE_MIN_US: u64 = 50_000;
+const PROBE_MIN_US: u64 = 30_000;
 /// Longest.
 pub(crate) const PROBE_MAX_US: u64 = 10_000_000;
 /// What is added for a clock's grain.
 const GRAIN_US: u64 = 1_000;
+/// Least that is added for what may vary: it has not been seen to do so yet.
+const SPREAD_MIN_US: u64 = 4_000;
 
 /// Microseconds in 32 bits: 71 minutes.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +54,10 @@ impl Rtt {
             _ => sample_us,
         };
         let off = self.smoothed_us.abs_diff(adjusted);
-        self.variance_us = self.variance_us / 4 * 3 + off / 4;
+        // Faster down from the guess of the first sample.
+        let is_guess = self.variance_us > self.smoothed_us / 8 && off < self.variance_us / 4;
+        let share = if is_guess { 2 } else { 4 };
+        self.variance_us = self.variance_us - self.variance_us / share + off / share;
         self.smoothed_us = self.smoothed_us / 8 * 7 + adjusted / 8;
     }
 
@@ -70,9 +75,14 @@ impl Rtt {
     }
 
     /// After this long without an ACK something is sent again, times the backoff.
-    pub(crate) fn probe_us(&self, ack_delay_us: u64) -> u64 {
-        let spread = (4 * u64::from(self.variance_us)).max(GRAIN_US);
-        (self.smoothed_us() + spread + ack_delay_us).clamp(PROBE_MIN_US, PROBE_MAX_US)
+    /// `longest_us`: the longest round trip of late, if it is known: where the variance of a
+    /// few samples happens to be small, it is the better guess.
+    pub(crate) fn probe_us(&self, longest_us: u64, ack_delay_us: u64) -> u64 {
+        let smoothed_us = self.smoothed_us();
+        let least_us = SPREAD_MIN_US.max(smoothed_us / 16);
+        let by_variance_us = smoothed_us + 4 * u64::from(self.variance_us);
+        let answer_us = by_variance_us.max(smoothed_us.max(longest_us) + least_us);
+        (answer_us + ack_delay_us).clamp(PROBE_MIN_US, PROBE_MAX_US)
     }
 
     /// A packet is lost when one sent this much later was acknowledged: 9/8 of

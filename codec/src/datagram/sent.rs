@@ -185,6 +185,12 @@ impl Sent {
         Some(packet)
     }
 
+    /// When a packet was sent that has a record.
+    pub(crate) fn sent_us(&self, number: u64) -> Option<u64> {
+        let at = usize::try_from(number.checked_sub(self.base)?).ok()?;
+        Some(self.packets.get(at)?.sent_us)
+    }
+
     /// The record of a packet in flight.
     pub(crate) fn in_flight_at(&self, number: u64) -> Option<&Packet> {
         let at = usize::try_from(number.checked_sub(self.base)?).ok()?;

@@ -1,8 +1,8 @@
 //! What a session holds only while something is under way.
 
 use super::super::{
-    congestion::Congestion, credit::Credit, incoming::Incoming, mtu::MtuSearch, outgoing::Outgoing,
-    path::PathCheck, received::Received, sent::Sent,
+    config::ACK_DELAY_MAX_US, congestion::Congestion, credit::Credit, incoming::Incoming,
+    mtu::MtuSearch, outgoing::Outgoing, path::PathCheck, received::Received, sent::Sent,
 };
 
 use super::recovery::PROBE_BYTES;
@@ -34,6 +34,10 @@ pub(super) struct Active {
     /// When one was first sent since anything came; `u64::MAX` if none was.
     pub(super) waiting_since_us: u64,
     pub(super) linger_until_us: u64,
+    /// How long the peer holds ACKs back, by those of late.
+    pub(super) held_us: u64,
+    /// The longest round trip of late, less what the peer held its ACK back; 0 before the first.
+    pub(super) longest_us: u64,
     /// Probes without an ACK in between.
     pub(super) probe_count: u8,
     /// Packets that may go although the window is full.
@@ -78,6 +82,8 @@ impl Active {
             probed_us: 0,
             waiting_since_us: u64::MAX,
             linger_until_us: u64::MAX,
+            held_us: ACK_DELAY_MAX_US,
+            longest_us: 0,
             probe_count: 0,
             probes_due: 0,
             is_ping_due: false,
@@ -121,6 +127,19 @@ impl Active {
                 .path
                 .as_ref()
                 .is_some_and(|it| it.challenge().is_some())
+    }
+
+    /// An ACK was held back for so long, from the first packet on that it tells.
+    pub(super) fn learn_held(&mut self, held_us: u64) {
+        let held_us = held_us.min(ACK_DELAY_MAX_US);
+        self.held_us =
+            held_us.max(self.held_us - self.held_us.saturating_sub(held_us).div_ceil(16));
+    }
+
+    /// A round trip was measured.
+    pub(super) fn learn_longest(&mut self, sample_us: u64, smoothed_us: u64) {
+        let over_us = self.longest_us.saturating_sub(smoothed_us);
+        self.longest_us = sample_us.max(self.longest_us - over_us / 16);
     }
 
     /// What is under way may have gone to where nobody is any more: some of it is

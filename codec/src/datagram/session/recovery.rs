@@ -37,6 +37,9 @@ impl Session {
         self.acked_next = self.acked_next.max(largest + 1);
         let was_full = !active.congestion.has_room() || active.outgoing.bytes() > 64 * 1024;
         let mut is_news = false;
+        // Also where the largest asks for no ACK itself.
+        let largest_us = active.sent.sent_us(largest);
+        let mut oldest_us = u64::MAX;
         let numbers = active.sent.numbers();
         for (low, high) in ack.ranges() {
             // Only numbers that have a record are walked through, however far a
@@ -45,8 +48,11 @@ impl Session {
                 let Some((packet, was_lost)) = active.sent.acknowledge(number) else {
                     continue;
                 };
-                if number == largest && packet.kind != Kind::Silent {
-                    self.on_round_trip(now_us, active, number, &packet, ack.delay_us);
+                if packet.kind != Kind::Silent && number >= active.path_first {
+                    oldest_us = oldest_us.min(packet.sent_us);
+                    if number == largest {
+                        self.on_round_trip(now_us, active, &packet, ack.delay_us);
+                    }
                 }
                 is_news |= packet.kind != Kind::Silent;
                 self.on_packet_acked(active, number, &packet, was_lost, was_full);
@@ -55,28 +61,22 @@ impl Session {
         if is_news {
             active.probe_count = 0;
         }
+        if let Some(apart_us) = largest_us.and_then(|at_us| at_us.checked_sub(oldest_us)) {
+            active.learn_held(apart_us + ack.delay_us);
+        }
         self.find_losses(now_us, active);
         active.congestion.end_of_ack(largest, self.next_packet);
-        let keep_us = 2 * self.rtt.probe_us(ACK_DELAY_MAX_US);
+        let keep_us = 2 * self.rtt.probe_us(0, ACK_DELAY_MAX_US);
         active.sent.trim(now_us.saturating_sub(keep_us));
         Ok(())
     }
 
-    fn on_round_trip(
-        &mut self,
-        now_us: u64,
-        active: &mut Active,
-        number: u64,
-        packet: &Packet,
-        delay_us: u64,
-    ) {
-        if number < active.path_first {
-            return;
-        }
+    fn on_round_trip(&mut self, now_us: u64, active: &mut Active, packet: &Packet, delay_us: u64) {
         let sample_us = now_us.saturating_sub(packet.sent_us);
         self.rtt.sample(sample_us, delay_us.min(ACK_DELAY_MAX_US));
         let path_us = sample_us.saturating_sub(delay_us.min(ACK_DELAY_MAX_US));
         active.congestion.on_rtt(now_us, path_us);
+        active.learn_longest(path_us, self.rtt.smoothed_us());
     }
 
     fn on_packet_acked(
@@ -273,7 +273,7 @@ impl Session {
         // The first repetition comes as soon as the probe itself did: where one
         // in five packets is lost, that is the likely reason. Then twofold.
         let backoff = u32::from(active.probe_count.saturating_sub(1)).min(16);
-        let wait_us = self.rtt.probe_us(ACK_DELAY_MAX_US) << backoff;
+        let wait_us = self.rtt.probe_us(active.longest_us, active.held_us) << backoff;
         // Some probes must fit into the silence after which the peer counts as dead.
         let most_us = PROBE_MAX_US.min(u64::from(self.config.silence_ms) * 1_000 / 8);
         oldest_us.max(active.probed_us) + wait_us.min(most_us)

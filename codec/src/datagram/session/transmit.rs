@@ -90,7 +90,7 @@ impl Session {
         self.put_control(now_us, active, end, out, &mut load);
         if has_data {
             let full = usize::from(self.datagram_bytes).saturating_sub(overhead);
-            self.put_data(active, end, full, out, &mut load);
+            self.put_data(now_us, active, end, full, out, &mut load);
         }
         if out.len() == start {
             return None;
@@ -132,7 +132,7 @@ impl Session {
             frame::put_response(out, token);
             active.response = None;
         }
-        let probe_us = self.rtt.probe_us(0);
+        let probe_us = self.rtt.probe_us(0, 0);
         if let Some(path) = &mut active.path
             && let Some(token) = path.challenge()
             && fits(out, PATH_BYTES)
@@ -162,6 +162,7 @@ impl Session {
 
     fn put_data(
         &mut self,
+        now_us: u64,
         active: &mut Active,
         end: usize,
         full: usize,
@@ -169,6 +170,7 @@ impl Session {
         load: &mut Load,
     ) {
         let number = self.next_packet;
+        let begun = active.outgoing.begun();
         let mut last = None;
         for _ in 0..DATA_FRAMES_MAX {
             let at = out.len();
@@ -194,6 +196,9 @@ impl Session {
             };
             active.sent.push_frame(frame);
             last = Some(at);
+        }
+        if active.outgoing.begun() != begun {
+            active.received.on_company(now_us);
         }
         if let Some(at) = last {
             load.is_eliciting = true;

@@ -33,12 +33,39 @@ fn losses_are_overcome_soon() {
         (100_000, 0.0, 41.0),
         (10_000, 0.05, 160.0),
         (100_000, 0.05, 160.0),
+        (200_000, 0.0, 41.0),
+        (200_000, 0.05, 150.0),
         (10_000, 0.2, 400.0),
         (100_000, 0.2, 400.0),
     ] {
         let (p50, p99, bytes) = chat(Faults::lossy(loss), every_us, 2000);
         println!("every {every_us} us, loss {loss}: p50 {p50} ms, p99 {p99} ms, {bytes:.0} B");
         assert!(p99 <= p99_ms);
+    }
+}
+
+/// What only jitters is not taken for lost, although sparse messages are sent again soon.
+#[test]
+fn jitter_alone_has_hardly_anything_sent_again() {
+    for every_us in [20_000, 50_000, 200_000, 500_000] {
+        let faults = Faults {
+            jitter_us: 20_000,
+            ..Faults::none()
+        };
+        let mut pair = Pair::new(faults, 7);
+        for at in 0..2000 {
+            pair.run_until(at * every_us);
+            assert!(pair.send(CLIENT_SIDE, Channel::PUSHES, 100));
+            pair.run_until(at * every_us + every_us / 3);
+            assert!(pair.send(SERVER_SIDE, Channel::PUSHES, 100));
+        }
+        let until_us = pair.now_us + 1_000_000;
+        pair.run_until(until_us);
+        pair.check();
+        let large = pair.network.wire.iter().map(|wire| wire.large);
+        let repeats = large.sum::<u64>() - 4000;
+        println!("every {every_us} us: {repeats} repeats");
+        assert!(repeats <= 20);
     }
 }
 

@@ -109,6 +109,8 @@ pub(super) struct Wire {
     pub(super) packets: u64,
     pub(super) bytes: u64,
     pub(super) dropped: u64,
+    /// Packets of 64 bytes and more: not those of ACKs alone.
+    pub(super) large: u64,
 }
 
 type Flight = Reverse<(u64, u64, usize)>;
@@ -144,6 +146,7 @@ impl Network {
         let bytes = packet.len() as u64 + 28;
         self.wire[way].packets += 1;
         self.wire[way].bytes += bytes;
+        self.wire[way].large += u64::from(packet.len() >= 64);
         let faults = self.faults.clone();
         let is_lost = self.draw.chance(faults.loss)
             || packet.len() > faults.datagram_max_bytes
