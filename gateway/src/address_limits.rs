@@ -84,6 +84,19 @@ impl AddressLimits {
         }
     }
 
+    /// A connection goes on from another address, and is counted there. It stays
+    /// although that may have more than it is allowed by now: a phone that comes into
+    /// a crowded network must not lose its session by that. New ones from there wait
+    /// until the count has fallen.
+    pub(crate) fn move_over(&self, old: IpAddr, new: IpAddr, now_ms: u64) {
+        if counted_as(old) != counted_as(new) {
+            self.leave(old);
+            self.with(new, now_ms, |usage| {
+                usage.connections = usage.connections.saturating_add(1);
+            });
+        }
+    }
+
     /// Counts a failed login.
     pub(crate) fn login_failed(&self, address: IpAddr, now_ms: u64) {
         self.with(address, now_ms, |usage| {
@@ -174,6 +187,25 @@ mod tests {
         limits.leave(one);
         assert_eq!(limits.enter(one, 0), Err(AddressLimit::ConnectRate));
         assert_eq!(limits.enter(one, 1_000), Ok(()));
+    }
+
+    #[test]
+    fn a_connection_that_moves_is_counted_where_it_is() {
+        let limits = limits();
+        let (home, street) = (address("192.0.2.1"), address("198.51.100.1"));
+        assert!((0..3).all(|_| limits.enter(street, 0).is_ok()));
+        assert!(limits.enter(home, 0).is_ok());
+        limits.move_over(home, street, 0);
+        assert!((0..3).all(|_| limits.enter(home, 0).is_ok()));
+        // One above what is allowed: nobody new until two have left.
+        limits.leave(street);
+        assert_eq!(limits.enter(street, 0), Err(AddressLimit::Connections));
+        limits.leave(street);
+        assert_eq!(limits.enter(street, 0), Ok(()));
+        // Within the same network of IPv6 nothing is counted anew.
+        let (one, other) = (address("2001:db8::1"), address("2001:db8::2"));
+        limits.move_over(one, other, 0);
+        assert_eq!(limits.table.lock().len(), 2);
     }
 
     #[test]

@@ -242,6 +242,17 @@ impl Channel {
         })
     }
 
+    /// The client has shown to be at another address. True if that is another host's.
+    pub(crate) fn settle_at(&mut self, bench: &Workbench, address: SocketAddr) -> bool {
+        let old = std::mem::replace(&mut self.peer, address);
+        let has_other_host = old.ip() != address.ip();
+        if has_other_host {
+            let addresses = &bench.shared.addresses;
+            addresses.move_over(old.ip(), address.ip(), bench.now.mono_ms);
+        }
+        has_other_host
+    }
+
     // --- what goes out ---
 
     /// Sends a packet of the gateway's own.

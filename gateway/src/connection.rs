@@ -9,7 +9,7 @@ use std::{
 use mio::net::TcpStream;
 use sluice_codec::{
     Frame, FrameError, Framing, Input,
-    datagram::{End, SessionHeader},
+    datagram::{AddressTicket, End, SessionHeader},
     decode_packet, websocket,
 };
 use sluice_protocol::{limits::FRAME_MAX_BYTES_BEFORE_LOGIN, packet::CloseReason};
@@ -17,6 +17,7 @@ use sluice_protocol::{limits::FRAME_MAX_BYTES_BEFORE_LOGIN, packet::CloseReason}
 use crate::{
     channel::Channel,
     context::ChannelContext,
+    datagram::ticket,
     farewell::Farewell,
     handlers::Admission,
     pipeline::{Flow, Pipeline},
@@ -52,7 +53,8 @@ impl Connection {
         }
     }
 
-    /// Takes a datagram whose connection id is this one's.
+    /// Takes a datagram whose connection id is this one's. True if its client should
+    /// get a fresh ticket, by [`Connection::give_ticket`].
     pub(crate) fn take_datagram(
         &mut self,
         bench: &mut Workbench,
@@ -60,23 +62,34 @@ impl Connection {
         from: SocketAddr,
         header: &SessionHeader,
         datagram: &mut [u8],
-    ) {
+    ) -> bool {
         let Self { transport, channel } = self;
         let Transport::Datagram(link) = transport else {
-            return;
+            return false;
         };
         let (now, bytes) = (bench.now, datagram.len() as u64);
         let packet_max_bytes = link.packet_max_bytes();
         let opened = link.receive(now.mono_us, from, header, datagram, |packet| {
             take_packet(channel, bench, pipeline, packet, packet_max_bytes)
         });
-        if opened {
-            channel.read_bytes += bytes;
-            channel.last_inbound_ms = now.mono_ms;
-        } else {
-            bench.metrics.datagrams_useless.increment(1);
-        }
         channel.mark_dirty(bench);
+        let Some(is_proven) = opened else {
+            bench.metrics.datagrams_useless.increment(1);
+            return false;
+        };
+        let quiet_ms = now.mono_ms.saturating_sub(channel.last_inbound_ms);
+        channel.read_bytes += bytes;
+        channel.last_inbound_ms = now.mono_ms;
+        let before_ms = now.unix_ms.saturating_sub(quiet_ms);
+        let is_due = ticket::is_due(link.id(), before_ms, now.unix_ms);
+        is_due || is_proven && channel.settle_at(bench, link.address())
+    }
+
+    /// Sends what spares the client the cookie when it connects again from here.
+    pub(crate) fn give_ticket(&mut self, bench: &Workbench, ticket: &AddressTicket) {
+        if let Transport::Datagram(link) = &mut self.transport {
+            link.send_token(bench.now.mono_us, ticket.as_bytes());
+        }
     }
 
     /// Ends with the session, and sees to it in time.

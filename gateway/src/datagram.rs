@@ -10,6 +10,7 @@ mod link;
 mod outgoing;
 mod port;
 mod socket;
+pub(crate) mod ticket;
 
 pub(crate) use link::DatagramLink;
 pub(crate) use outgoing::Outgoing;

@@ -98,6 +98,12 @@ impl Acceptor {
         Self { keys, event_loop }
     }
 
+    /// A fresh ticket for a client that has shown to be at this address, for
+    /// [`super::ServerConnection::send_token`]; `nonce` is random.
+    pub fn ticket(&self, address: IpAddr, unix_ms: u64, nonce: [u8; 12]) -> AddressTicket {
+        AddressTicket::seal(&self.keys, address, unix_ms, nonce)
+    }
+
     /// Takes a datagram whose [`Header`] is no session's, from `peer`.
     pub fn receive(&self, datagram: &[u8], peer: SocketAddr, unix_ms: u64) -> Arrival {
         let header = match Header::parse(datagram) {

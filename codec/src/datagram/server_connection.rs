@@ -84,7 +84,8 @@ impl ServerConnection {
 
     /// Takes a datagram for this session, which is opened in place. Messages
     /// in it go to `sink`. `token` is random, and asked of the peer should it have
-    /// moved.
+    /// moved. True when the peer has just proven that it is at
+    /// [`ServerConnection::address`], after it had moved.
     ///
     /// # Errors
     /// See [`ReceiveError`]. Only after a violation has the session ended.
@@ -96,7 +97,7 @@ impl ServerConnection {
         from: SocketAddr,
         token: u64,
         sink: &mut Sink<'_>,
-    ) -> Result<(), ReceiveError> {
+    ) -> Result<bool, ReceiveError> {
         let source = match from == self.address {
             true => Source::Current,
             false => Source::Elsewhere {
@@ -115,7 +116,7 @@ impl ServerConnection {
         if received.is_path_proven {
             self.proven_address = None;
         }
-        Ok(())
+        Ok(received.is_path_proven)
     }
 
     /// Takes a message for sending; it goes out with [`ServerConnection::transmit`].

@@ -66,8 +66,19 @@ impl DatagramLink {
         }
     }
 
+    /// The peer's address, as of the newest packet.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.session.address()
+    }
+
+    /// Hands the client a token to keep.
+    pub(crate) fn send_token(&mut self, now_us: u64, token: &[u8]) {
+        self.session.send_token(now_us, token);
+    }
+
     /// Opens a datagram and hands its packets to `take`, which says false when it
-    /// can't take one now. False if it was not the peer's.
+    /// can't take one now. Says whether the peer has just proven to be at another
+    /// address; nothing if the datagram was not the peer's.
     pub(crate) fn receive(
         &mut self,
         now_us: u64,
@@ -75,14 +86,15 @@ impl DatagramLink {
         header: &SessionHeader,
         datagram: &mut [u8],
         mut take: impl FnMut(&[u8]) -> bool,
-    ) -> bool {
+    ) -> Option<bool> {
         let mut sink = |_: DatagramChannel, packet: &[u8]| take(packet);
         let token = rand::random();
-        // A violation, too, was the peer's; the session has ended then, and says so.
-        !matches!(
-            (self.session).receive(now_us, header, datagram, from, token, &mut sink),
-            Err(ReceiveError::NotSealed | ReceiveError::Open(_))
-        )
+        match (self.session).receive(now_us, header, datagram, from, token, &mut sink) {
+            Ok(is_proven) => Some(is_proven),
+            // That, too, was the peer's; the session has ended, and says so.
+            Err(ReceiveError::Violation(_)) => Some(false),
+            Err(ReceiveError::NotSealed | ReceiveError::Open(_)) => None,
+        }
     }
 
     /// Hands on what was held back.

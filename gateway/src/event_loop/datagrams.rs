@@ -71,7 +71,11 @@ impl EventLoop {
             Errand::Session(key, header) => {
                 if let Some(connection) = self.connections.get_mut(key) {
                     let (bench, pipeline) = (&mut self.bench, &self.pipeline);
-                    connection.take_datagram(bench, pipeline, from, &header, datagram);
+                    if connection.take_datagram(bench, pipeline, from, &header, datagram) {
+                        let (address, unix_ms) = (connection.channel.peer.ip(), bench.now.unix_ms);
+                        let ticket = port.acceptor().ticket(address, unix_ms, rand::random());
+                        connection.give_ticket(bench, &ticket);
+                    }
                 }
             }
             Errand::Elsewhere(event_loop) => {

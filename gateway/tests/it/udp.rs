@@ -3,13 +3,14 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use sluice_codec::datagram::{ConnectError, End, HELLO_BYTES};
+use sluice_codec::datagram::{AddressTicket, ConnectError, End, HELLO_BYTES};
 use sluice_protocol::packet::{CloseReason, ErrorCode, Kick, Ping, packet::Body};
 use tokio::net::UdpSocket;
 
 use crate::{
     client::{Client, text},
     rig::{Rig, config},
+    udp_client::UdpClient,
 };
 
 async fn login(rig: &Rig, user: &str) -> Client {
@@ -54,6 +55,89 @@ async fn a_client_that_moves_stays_logged_in() {
         assert_eq!(alice.push().await.number, n);
         alice.ack_pushes(n).await;
     }
+}
+
+async fn login_from(rig: &Rig, local: &str, ticket: Option<AddressTicket>) -> Client {
+    let client = UdpClient::connect_from(local, rig.udp, ticket).await;
+    let mut client = Client::Udp(Box::new(client));
+    client.login("alice", "phone").await;
+    client
+}
+
+#[tokio::test]
+async fn a_client_that_moved_gets_a_ticket_for_where_it_is() {
+    let rig = Rig::start().await;
+    let mut alice = login_from(&rig, "127.0.0.1", None).await;
+    assert_eq!(alice.udp().handshake_answers, 2, "a cookie, and the Welcome");
+    let (_, home) = alice.udp().connection.take_ticket().unwrap();
+    // Another port of the same address: the ticket holds there, too.
+    alice.udp().move_away().await;
+    alice.send(7, Body::Ping(Ping {})).await;
+    assert!(matches!(alice.answer(7).await, Body::Pong(_)));
+    assert_eq!(alice.udp().connection.take_token(), None);
+    alice.udp().move_to("127.0.0.2").await;
+    let mut token = None;
+    for id in 10.. {
+        alice.send(id, Body::Ping(Ping {})).await;
+        assert!(matches!(alice.answer(id).await, Body::Pong(_)));
+        token = alice.udp().connection.take_token();
+        if token.is_some() || id > 100 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let there = AddressTicket::from_bytes(<[u8; _]>::try_from(&*token.unwrap()).unwrap());
+    for (local, ticket, answers) in [
+        ("127.0.0.2", there, 1),
+        // Of another address, it is worth nothing.
+        ("127.0.0.1", there, 2),
+        ("127.0.0.2", home, 2),
+    ] {
+        let mut again = login_from(&rig, local, Some(ticket)).await;
+        assert_eq!(again.udp().handshake_answers, answers, "{local}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_moved_is_counted_where_it_is() {
+    let mut config = config();
+    config.limits.connections_per_address = 2;
+    let rig = Rig::start_with(config).await;
+    let mut sessions = Vec::new();
+    for local in ["127.0.0.2", "127.0.0.2", "127.0.0.3"] {
+        sessions.push(UdpClient::connect_from(local, rig.udp, None).await);
+    }
+    let mut sessions: Vec<_> = (sessions.into_iter())
+        .map(|client| Client::Udp(Box::new(client)))
+        .collect();
+    for (n, session) in sessions.iter_mut().enumerate() {
+        session.login(&format!("user{n}"), "phone").await;
+    }
+    // A third one in a place for two: it stays, and none comes after it.
+    sessions[2].udp().move_to("127.0.0.2").await;
+    for id in 10..20 {
+        for session in &mut sessions {
+            session.send(id, Body::Ping(Ping {})).await;
+            assert!(matches!(session.answer(id).await, Body::Pong(_)));
+        }
+    }
+    let refused = async |local: &str| {
+        let mut client = UdpClient::connect_from(local, rig.udp, None).await;
+        let ended = tokio::time::timeout(Duration::from_secs(2), client.recv()).await;
+        let busy = matches!(client.connection.failure(), Some(ConnectError::Busy { .. }));
+        assert_eq!(busy, ended.is_ok());
+        busy
+    };
+    assert!(refused("127.0.0.2").await);
+    // Where it was, there is room for two again.
+    let mut others = Vec::new();
+    for n in 0..2 {
+        let client = UdpClient::connect_from("127.0.0.3", rig.udp, None).await;
+        let mut client = Client::Udp(Box::new(client));
+        client.login(&format!("other{n}"), "phone").await;
+        others.push(client);
+    }
+    assert!(refused("127.0.0.3").await);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 
 use prost::Message as _;
-use sluice_codec::datagram::{Channel, ClientConnection, Config, End};
+use sluice_codec::datagram::{AddressTicket, Channel, ClientConnection, Config, End};
 use sluice_protocol::packet::Packet;
 use tokio::{net::UdpSocket, time::Instant};
 
@@ -17,32 +17,49 @@ pub(crate) struct UdpClient {
     received: VecDeque<Packet>,
     /// The last datagram that was sent.
     pub(crate) last_sent: Vec<u8>,
+    /// Datagrams that the handshake took from the server.
+    pub(crate) handshake_answers: usize,
 }
 
 // === impl UdpClient ===
 
 impl UdpClient {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
+        Self::connect_from("127.0.0.1", address, None).await
+    }
+
+    /// From an address of this machine, perhaps with a ticket.
+    pub(crate) async fn connect_from(
+        local: &str,
+        address: SocketAddr,
+        ticket: Option<AddressTicket>,
+    ) -> Self {
         let connection = ClientConnection::connect(
             0,
             datagram_key().pin().into(),
-            None,
+            ticket.map(|ticket| (datagram_key().pin(), ticket)),
             rand::random(),
             rand::random(),
             Arc::new(Config::default()),
         );
         Self {
-            socket: bound(address).await,
+            socket: bound(local, address).await,
             connection,
             began: Instant::now(),
             received: VecDeque::new(),
             last_sent: Vec::new(),
+            handshake_answers: 0,
         }
     }
 
     /// Goes on from another port, as behind another network.
     pub(crate) async fn move_away(&mut self) {
-        self.socket = bound(self.socket.peer_addr().unwrap()).await;
+        self.move_to("127.0.0.1").await;
+    }
+
+    /// Goes on from a port of this address.
+    pub(crate) async fn move_to(&mut self, local: &str) {
+        self.socket = bound(local, self.socket.peer_addr().unwrap()).await;
         let now_us = self.now_us();
         self.connection.rebind(now_us);
     }
@@ -72,6 +89,7 @@ impl UdpClient {
                 // A port that nobody listens on is an error of one datagram.
                 Ok(bytes) = self.socket.recv(&mut datagram) => {
                     let now_us = self.now_us();
+                    self.handshake_answers += usize::from(!self.connection.is_open());
                     let received = &mut self.received;
                     let mut sink = |_, message: &[u8]| {
                         received.push_back(Packet::decode(message).unwrap());
@@ -105,8 +123,8 @@ impl UdpClient {
     }
 }
 
-async fn bound(address: SocketAddr) -> UdpSocket {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+async fn bound(local: &str, address: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind((local, 0)).await.unwrap();
     socket.connect(address).await.unwrap();
     socket
 }
