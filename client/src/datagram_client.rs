@@ -40,7 +40,7 @@ use sluice_protocol::{
 use crate::{
     CallError, DisconnectReason, Ended, Event, Response, SendError, SendReceipt, StateError,
     driver::position,
-    link::{Ticket, channel_of, keep, kept_alive},
+    link::{Ticket, keep, kept_alive},
     session::{Output, Session},
     state::{Change, Saved},
 };
@@ -468,7 +468,7 @@ impl std::fmt::Debug for DatagramClient {
 /// calls don't take.
 fn encoded(packet: &Packet) -> Option<(Channel, Bytes)> {
     let bytes = encode_packet(packet, FRAME_MAX_BYTES).unwrap_or_default();
-    Some((channel_of(packet, bytes.len()), bytes))
+    Some((Channel::of_client_packet(packet, bytes.len()), bytes))
 }
 
 fn ended(end: End) -> DisconnectReason {

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use datagram::{channel_of, keep, kept_alive};
+pub(crate) use datagram::{keep, kept_alive};
 use sluice_protocol::packet::Packet;
 pub(crate) use ticket::Ticket;
 

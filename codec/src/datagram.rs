@@ -19,6 +19,7 @@
 
 mod acceptor;
 mod channel;
+mod class;
 mod client_connection;
 pub mod config;
 mod congestion;

@@ -4,7 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::Deserialize;
 use sluice_bus::BATCH_MAX_BYTES;
-use sluice_codec::FRAME_MAX_BYTES_CEILING;
+use sluice_codec::{
+    FRAME_MAX_BYTES_CEILING,
+    datagram::{
+        self,
+        config::{DATAGRAM_MAX_BYTES, DATAGRAM_MIN_BYTES},
+    },
+};
 use sluice_protocol::limits::{CONNECT_SKEW_MAX_MS, FRAME_MAX_BYTES, SEND_WINDOW};
 
 /// Settings of a gateway. Every bound has its unit in its name; the defaults
@@ -33,6 +39,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// Output, pushes and their retransmission.
     pub push: PushConfig,
+    /// Sessions over UDP.
+    pub datagrams: DatagramConfig,
     /// Queues towards the bus.
     pub lanes: LaneConfig,
     /// Requests for backends.
@@ -129,6 +137,20 @@ pub struct PushConfig {
     pub legacy_ms: u64,
     /// Bytes of that in one loop; past it the oldest is dropped.
     pub legacy_max_bytes: usize,
+}
+
+/// Sessions over UDP. When to ping is the client's to say: the server never does.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatagramConfig {
+    /// A client is gone when it owes an answer and nothing has come from it for
+    /// so long.
+    pub silence_ms: u32,
+    /// And when nothing at all has come for so long.
+    pub idle_ms: u32,
+    /// Largest datagram that is tried, in bytes of UDP payload: from 1,200, which every
+    /// path carries, to 1,452.
+    pub datagram_max_bytes: u16,
 }
 
 /// Queues towards the bus.
@@ -250,6 +272,22 @@ impl Config {
                 "timeouts.heartbeat_interval_ms must be above 0",
             ),
             (
+                self.datagrams.silence_ms >= 1_000
+                    && self.datagrams.silence_ms <= self.datagrams.idle_ms,
+                "datagrams.silence_ms must be at least 1000 and at most datagrams.idle_ms",
+            ),
+            (
+                // Clients ping after one and a half intervals at the latest.
+                u64::from(self.datagrams.idle_ms)
+                    >= 2 * u64::from(self.timeouts.heartbeat_interval_ms),
+                "datagrams.idle_ms must be at least twice timeouts.heartbeat_interval_ms",
+            ),
+            (
+                (DATAGRAM_MIN_BYTES..=DATAGRAM_MAX_BYTES)
+                    .contains(&self.datagrams.datagram_max_bytes),
+                "datagrams.datagram_max_bytes must be from 1200 to 1452",
+            ),
+            (
                 self.all_spans_ms().all(|span_ms| span_ms <= SPAN_MAX_MS),
                 "no time may be longer than a year",
             ),
@@ -327,6 +365,7 @@ impl Default for Config {
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             push: PushConfig::default(),
+            datagrams: DatagramConfig::default(),
             lanes: LaneConfig::default(),
             requests: RequestConfig::default(),
             directory: DirectoryConfig::default(),
@@ -388,6 +427,22 @@ impl Default for PushConfig {
             ack_cursors_max: 4_096,
             legacy_ms: 30_000,
             legacy_max_bytes: 16 * 1024 * 1024,
+        }
+    }
+}
+
+impl Default for DatagramConfig {
+    fn default() -> Self {
+        let datagram::Config {
+            silence_ms,
+            idle_ms,
+            datagram_max_bytes,
+            ..
+        } = datagram::Config::default();
+        Self {
+            silence_ms,
+            idle_ms,
+            datagram_max_bytes,
         }
     }
 }

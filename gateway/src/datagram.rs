@@ -5,7 +5,6 @@
 //! hands to another one (a client that moved hashes elsewhere) is passed on by
 //! mail. What a turn sends is written at its end, packets to one peer by one call.
 
-mod class;
 mod link;
 mod outgoing;
 mod port;

@@ -9,7 +9,7 @@ use sluice_protocol::Incarnation;
 use crate::{
     address_limits::AddressLimits,
     clock::Clock,
-    config::{Config, PushConfig},
+    config::{Config, DatagramConfig, PushConfig},
     handover::LegacyRule,
     lane::Lanes,
     pipeline::Pipeline,
@@ -72,9 +72,18 @@ impl Shared {
                 kept_ms: parts.config.push.legacy_ms,
                 max_bytes: parts.config.push.legacy_max_bytes,
             },
-            datagram_config: Arc::new(datagram::Config::default()),
+            datagram_config: Arc::new(datagram_config(&parts.config.datagrams)),
             config: parts.config,
         }
+    }
+}
+
+fn datagram_config(datagrams: &DatagramConfig) -> datagram::Config {
+    datagram::Config {
+        silence_ms: datagrams.silence_ms,
+        idle_ms: datagrams.idle_ms,
+        datagram_max_bytes: datagrams.datagram_max_bytes,
+        ..datagram::Config::default()
     }
 }
 

@@ -161,7 +161,7 @@ impl DatagramLink {
         self.waiting_bytes += bytes.len();
         self.begin_checks();
         self.waiting
-            .push_back((channel_of(packet, bytes.len()), bytes));
+            .push_back((Channel::of_client_packet(packet, bytes.len()), bytes));
         Ok(())
     }
 
@@ -477,18 +477,4 @@ pub(crate) fn keep(received: &mut VecDeque<Bytes>, message: &[u8]) -> bool {
         received.push_back(Bytes::copy_from_slice(message));
     }
     has_room
-}
-
-/// What has no promise goes without one; all else in the order in which it was said.
-pub(crate) fn channel_of(packet: &Packet, bytes: usize) -> Channel {
-    match &packet.body {
-        Some(Body::Typing(_)) => Channel::LATEST,
-        Some(Body::Send(send))
-            if send.delivery_class() == DeliveryClass::Ephemeral
-                && bytes <= UNRELIABLE_MAX_BYTES =>
-        {
-            Channel::EPHEMERAL
-        }
-        _ => Channel::CONTROL,
-    }
 }

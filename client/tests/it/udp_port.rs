@@ -228,7 +228,7 @@ impl Port {
                     Ok(packet) => {
                         let bytes = encode_packet(&packet, 65_536).unwrap();
                         // One that doesn't fit is lost, as by a server that dies.
-                        let _ = session.link.send(now_us, channel_of(&packet), bytes);
+                        let _ = session.link.send(now_us, Channel::of_server_packet(&bytes), bytes);
                     }
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => {
@@ -250,14 +250,5 @@ impl Port {
             }
             stays
         });
-    }
-}
-
-fn channel_of(packet: &Packet) -> Channel {
-    match &packet.body {
-        Some(Body::Push(_) | Body::GroupNotice(_)) => Channel::PUSHES,
-        Some(Body::TypingNotice(_)) => Channel::LATEST,
-        Some(Body::EphemeralMessage(_)) => Channel::EPHEMERAL,
-        _ => Channel::CONTROL,
     }
 }

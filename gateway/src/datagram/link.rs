@@ -9,7 +9,7 @@ use sluice_codec::datagram::{
     ServerConnection, SessionHeader,
 };
 
-use super::{Outgoing, class::channel_of};
+use super::Outgoing;
 use crate::{channel::Channel, metrics::LoopMetrics, workbench::Workbench};
 
 /// What a connection over UDP has where others have a socket and a decoder.
@@ -122,7 +122,7 @@ impl DatagramLink {
             };
             let taken = self
                 .session
-                .send(now_us, channel_of(&packet), packet.clone());
+                .send(now_us, DatagramChannel::of_server_packet(&packet), packet.clone());
             match taken {
                 Ok(()) | Err(SendError::Closed | SendError::Empty) => {}
                 Err(SendError::Full) => {
