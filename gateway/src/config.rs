@@ -509,6 +509,19 @@ mod tests {
         let mut config = Config::default();
         config.timeouts.login_ms = u64::MAX;
         assert!(config.check().is_err());
+        let wrong: [fn(&mut Config); 5] = [
+            |config| config.datagrams.silence_ms = 999,
+            |config| config.datagrams.silence_ms = 90_001,
+            |config| config.timeouts.heartbeat_interval_ms = 45_001,
+            |config| config.datagrams.datagram_max_bytes = 1_199,
+            |config| config.datagrams.datagram_max_bytes = 1_453,
+        ];
+        for spoil in wrong {
+            let mut config = Config::default();
+            spoil(&mut config);
+            let broken = config.check().unwrap_err().to_string();
+            assert!(broken.starts_with("datagrams."), "{broken}");
+        }
     }
 
     #[test]

@@ -22,13 +22,12 @@ use sluice_codec::{
     FrameError,
     datagram::{
         AddressTicket, Channel, ClientConnection, Config, SendError, ServerPin, ServerPins,
-        config::UNRELIABLE_MAX_BYTES,
     },
     decode_packet_bytes, encode_packet,
 };
 use sluice_protocol::{
     limits::FRAME_MAX_BYTES,
-    packet::{CloseReason, DeliveryClass, Packet, packet::Body},
+    packet::{CloseReason, Packet},
 };
 use tokio::{
     io::ReadBuf,
@@ -57,6 +56,9 @@ const CHECK_AFTER: Duration = Duration::from_secs(2);
 const CHECK_SOON: Duration = Duration::from_secs(1);
 /// Pings after the last message; then the keepalive's silence is long enough.
 const CHECKS_MAX: u32 = 3;
+/// Where a ping has found that a NAT had forgotten this side, the next come as soon
+/// as the first did, for so long after the last message.
+const WATCHED: Duration = Duration::from_secs(60);
 /// Of the time between them, while the session waits for an answer.
 const CHECK_DOUBLINGS_MAX: u32 = 4;
 /// After a silence this long another socket is tried.
@@ -99,6 +101,8 @@ pub(crate) struct DatagramLink {
     awaits_answer: bool,
     /// When to ping, and how often that was done since the last message.
     check: Option<(Instant, u32)>,
+    /// When that was.
+    talked_at: Instant,
 }
 
 // === impl DatagramLink ===
@@ -132,6 +136,7 @@ impl DatagramLink {
             silent_after: SILENT_AFTER,
             awaits_answer: false,
             check: None,
+            talked_at: began,
         };
         std::future::poll_fn(|cx| link.poll_open(cx)).await?;
         Ok(link)
@@ -244,11 +249,18 @@ impl DatagramLink {
         } else {
             CHECK_AFTER
         };
-        self.check = Some((Instant::now() + after, 0));
+        self.talked_at = Instant::now();
+        self.check = Some((self.talked_at + after, 0));
     }
 
     fn check_address(&mut self) {
         let now = Instant::now();
+        if self.session.take_moved()
+            && !self.awaits_answer
+            && now.duration_since(self.talked_at) < WATCHED
+        {
+            self.check = Some((now + CHECK_AFTER, 0));
+        }
         let Some((_, pings)) = self.check.take_if(|(at, _)| *at <= now) else {
             return;
         };

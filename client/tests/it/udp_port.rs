@@ -18,7 +18,7 @@ use sluice_codec::{
     },
     decode_packet, encode_packet,
 };
-use sluice_protocol::packet::{Packet, packet::Body};
+use sluice_protocol::packet::Packet;
 use tokio::{
     net::UdpSocket,
     sync::{Notify, mpsc, mpsc::error::TryRecvError},
@@ -228,7 +228,9 @@ impl Port {
                     Ok(packet) => {
                         let bytes = encode_packet(&packet, 65_536).unwrap();
                         // One that doesn't fit is lost, as by a server that dies.
-                        let _ = session.link.send(now_us, Channel::of_server_packet(&bytes), bytes);
+                        let _ = session
+                            .link
+                            .send(now_us, Channel::of_server_packet(&bytes), bytes);
                     }
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => {

@@ -100,7 +100,7 @@ impl Acceptor {
 
     /// A fresh ticket for a client that has shown to be at this address, for
     /// [`super::ServerConnection::send_token`]; `nonce` is random.
-    pub fn ticket(&self, address: IpAddr, unix_ms: u64, nonce: [u8; 12]) -> AddressTicket {
+    pub fn fresh_ticket(&self, address: IpAddr, unix_ms: u64, nonce: [u8; 12]) -> AddressTicket {
         AddressTicket::seal(&self.keys, address, unix_ms, nonce)
     }
 

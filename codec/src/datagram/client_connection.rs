@@ -26,6 +26,7 @@ use super::{
 pub struct ClientConnection {
     stage: Stage,
     ticket: Option<(ServerPin, AddressTicket)>,
+    was_moved: bool,
 }
 
 #[derive(Debug)]
@@ -62,6 +63,7 @@ impl ClientConnection {
                 session: Box::new(Session::new(Side::Client, config, now_us, None)),
             },
             ticket: None,
+            was_moved: false,
         }
     }
 
@@ -87,6 +89,12 @@ impl ClientConnection {
     /// handshake is over.
     pub fn take_ticket(&mut self) -> Option<(ServerPin, AddressTicket)> {
         self.ticket.take()
+    }
+
+    /// Whether the server has seen this side come from another address, once: if this
+    /// side has not moved, a NAT has forgotten it.
+    pub fn take_moved(&mut self) -> bool {
+        std::mem::take(&mut self.was_moved)
     }
 
     /// What [`super::ServerConnection::send_token`] handed over, once.
@@ -115,7 +123,8 @@ impl ClientConnection {
                 Ok(())
             }
             (Stage::Open { sealed, .. }, Ok(Header::Session(header))) => {
-                sealed.receive(now_us, &header, datagram, Source::Current, sink)?;
+                let received = sealed.receive(now_us, &header, datagram, Source::Current, sink)?;
+                self.was_moved |= received.is_challenged;
                 Ok(())
             }
             (

@@ -120,9 +120,11 @@ impl DatagramLink {
                     None => break,
                 },
             };
-            let taken = self
-                .session
-                .send(now_us, DatagramChannel::of_server_packet(&packet), packet.clone());
+            let taken = self.session.send(
+                now_us,
+                DatagramChannel::of_server_packet(&packet),
+                packet.clone(),
+            );
             match taken {
                 Ok(()) | Err(SendError::Closed | SendError::Empty) => {}
                 Err(SendError::Full) => {

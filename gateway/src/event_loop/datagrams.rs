@@ -73,7 +73,9 @@ impl EventLoop {
                     let (bench, pipeline) = (&mut self.bench, &self.pipeline);
                     if connection.take_datagram(bench, pipeline, from, &header, datagram) {
                         let (address, unix_ms) = (connection.channel.peer.ip(), bench.now.unix_ms);
-                        let ticket = port.acceptor().ticket(address, unix_ms, rand::random());
+                        let ticket = port
+                            .acceptor()
+                            .fresh_ticket(address, unix_ms, rand::random());
                         connection.give_ticket(bench, &ticket);
                     }
                 }

@@ -9,7 +9,7 @@ use tokio::net::UdpSocket;
 
 use crate::{
     client::{Client, text},
-    rig::{Rig, config},
+    rig::{Rig, config, eventually},
     udp_client::UdpClient,
 };
 
@@ -68,7 +68,11 @@ async fn login_from(rig: &Rig, local: &str, ticket: Option<AddressTicket>) -> Cl
 async fn a_client_that_moved_gets_a_ticket_for_where_it_is() {
     let rig = Rig::start().await;
     let mut alice = login_from(&rig, "127.0.0.1", None).await;
-    assert_eq!(alice.udp().handshake_answers, 2, "a cookie, and the Welcome");
+    assert_eq!(
+        alice.udp().handshake_answers,
+        2,
+        "a cookie, and the Welcome"
+    );
     let (_, home) = alice.udp().connection.take_ticket().unwrap();
     // Another port of the same address: the ticket holds there, too.
     alice.udp().move_away().await;
@@ -152,7 +156,10 @@ async fn a_kick_arrives_before_the_end() {
     assert_eq!(alice.recv().await.unwrap().body, Some(Body::Kick(kick)));
     alice.expect_end().await;
     assert!(matches!(alice.udp().end(), Some(End::ClosedByPeer(_))));
-    assert!(rig.services.routes("alice").await.is_empty());
+    eventually("unbound", async || {
+        rig.services.routes("alice").await.is_empty()
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -34,6 +34,8 @@ pub struct Received {
     pub has_moved: bool,
     /// The new address is proven; the old one can be forgotten.
     pub is_path_proven: bool,
+    /// The peer asks whether this side is where it seems to be (client).
+    pub is_challenged: bool,
 }
 
 impl Session {
@@ -88,6 +90,7 @@ impl Session {
         let had_path = active.path.is_some();
         let taken = self.take_frames(now_us, &mut active, number, payload, from, sink);
         received.is_path_proven = had_path && active.path.is_none();
+        received.is_challenged = active.response.is_some();
         self.active = Some(active);
         match taken {
             Ok(Some(code)) => self.finish(End::ClosedByPeer(code)),
