@@ -75,7 +75,7 @@ impl Choice {
         endpoint: &Endpoint,
         ticket: &mut Option<Ticket>,
     ) -> Vec<Candidate> {
-        let streams = self.streams();
+        let streams = self.streams(endpoint);
         let order = match self.asked {
             Transport::Auto if self.udp_failures == 0 => {
                 [Transport::Udp, streams[0], streams[1]].to_vec()
@@ -93,7 +93,7 @@ impl Choice {
     /// What to try beside a session over UDP that has gone silent.
     pub(crate) fn ways_out(&self, endpoint: &Endpoint) -> Vec<Candidate> {
         match self.asked {
-            Transport::Auto => self.along(endpoint, &self.streams()),
+            Transport::Auto => self.along(endpoint, &self.streams(endpoint)),
             _ => Vec::new(),
         }
     }
@@ -115,10 +115,11 @@ impl Choice {
         candidates
     }
 
-    fn streams(&self) -> [Transport; 2] {
+    fn streams(&self, endpoint: &Endpoint) -> [Transport; 2] {
+        let tcp = endpoint.tcp_kind();
         match self.stream {
-            Transport::WebSocket => [Transport::WebSocket, Transport::Tcp],
-            _ => [Transport::Tcp, Transport::WebSocket],
+            Transport::WebSocket => [Transport::WebSocket, tcp],
+            _ => [tcp, Transport::WebSocket],
         }
     }
 
@@ -224,14 +225,14 @@ mod tests {
         candidates.iter().map(|it| it.transport).collect()
     }
 
-    const ALL: [Transport; 3] = [Transport::Udp, Transport::Tcp, Transport::WebSocket];
+    const ALL: [Transport; 3] = [Transport::Udp, Transport::SealedTcp, Transport::WebSocket];
 
     #[test]
     fn udp_goes_first_until_it_fails() {
         let mut choice = Choice::new(Transport::Auto, 60_000, [1; 32]);
         assert_eq!(order(&choice, &endpoint()), ALL);
         choice.connected(0, Transport::WebSocket, true);
-        let streams_first = [Transport::WebSocket, Transport::Tcp, Transport::Udp];
+        let streams_first = [Transport::WebSocket, Transport::SealedTcp, Transport::Udp];
         assert_eq!(order(&choice, &endpoint()), streams_first);
         choice.network_changed();
         assert_eq!(order(&choice, &endpoint()), ALL);
@@ -241,6 +242,23 @@ mod tests {
         );
         choice.ask(Transport::Tcp);
         assert_eq!(order(&choice, &endpoint()), [Transport::Tcp]);
+    }
+
+    #[test]
+    fn tcp_is_plain_only_where_no_key_is_known() {
+        let choice = Choice::new(Transport::Auto, 60_000, [1; 32]);
+        let unpinned = Endpoint {
+            pins: None,
+            ..endpoint()
+        };
+        assert_eq!(
+            order(&choice, &unpinned),
+            [Transport::Tcp, Transport::WebSocket]
+        );
+        let tcp = unpinned.tcp.unwrap();
+        let pinned = Endpoint::sealed_tcp(tcp, endpoint().pins.unwrap());
+        assert_eq!(order(&choice, &pinned), [Transport::SealedTcp]);
+        assert!(unpinned.route(Transport::SealedTcp).is_none());
     }
 
     #[test]
@@ -269,13 +287,13 @@ mod tests {
         choice.connected(50_000, Transport::Udp, false);
         assert_eq!(choice.return_at_ms(), None);
         choice.lost(50_000 + GOOD_MS - 1, false);
-        assert_eq!(order(&choice, &endpoint())[0], Transport::Tcp);
+        assert_eq!(order(&choice, &endpoint())[0], Transport::SealedTcp);
         choice.connected(200_000, Transport::Udp, false);
         choice.lost(200_000 + GOOD_MS, false);
         assert_eq!(order(&choice, &endpoint()), ALL);
         choice.connected(300_000, Transport::Udp, false);
         choice.lost(300_000 + GOOD_MS, true);
-        assert_eq!(order(&choice, &endpoint())[0], Transport::Tcp);
+        assert_eq!(order(&choice, &endpoint())[0], Transport::SealedTcp);
     }
 
     #[test]

@@ -15,21 +15,24 @@ pub struct Endpoint {
     pub ws: Option<String>,
     /// Of the UDP port, usually 8901; used together with `pins` only.
     pub udp: Option<SocketAddr>,
-    /// The keys of the server that are taken for its own over UDP.
+    /// The keys of the server that are taken for its own over UDP and encrypted TCP.
     pub pins: Option<ServerPins>,
 }
 
 /// By which transport to connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Transport {
-    /// Length-framed packets over TCP.
+    /// Length-framed packets over TCP, in the clear.
     Tcp,
+    /// The same, encrypted by the server's pinned key.
+    SealedTcp,
     /// Binary frames over WebSocket.
     WebSocket,
     /// Sealed packets over UDP, which survive a change of the network.
     Udp,
     /// Whichever is there first, UDP with a head start; another one when that goes
-    /// silent; and back to UDP when it works again.
+    /// silent; and back to UDP when it works again. TCP is encrypted wherever the
+    /// server's keys are known, so that who blocks UDP doesn't get to read.
     #[default]
     Auto,
 }
@@ -38,6 +41,7 @@ pub enum Transport {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Route {
     Tcp(SocketAddr),
+    SealedTcp(SocketAddr, ServerPins),
     WebSocket(String),
     Datagram(SocketAddr, ServerPins, Option<Ticket>),
 }
@@ -70,16 +74,34 @@ impl Endpoint {
         }
     }
 
+    /// Encrypted TCP, with servers that have one of these keys.
+    pub fn sealed_tcp(address: SocketAddr, pins: ServerPins) -> Self {
+        Self {
+            tcp: Some(address),
+            pins: Some(pins),
+            ..Self::default()
+        }
+    }
+
+    /// How [`Transport::Auto`] goes over TCP.
+    pub(crate) fn tcp_kind(&self) -> Transport {
+        match self.pins {
+            Some(_) => Transport::SealedTcp,
+            None => Transport::Tcp,
+        }
+    }
+
     /// The way there by this transport, if there is one.
     pub(crate) fn route(&self, transport: Transport) -> Option<Route> {
         match transport {
             Transport::Tcp => self.tcp.map(Route::Tcp),
+            Transport::SealedTcp => Some(Route::SealedTcp(self.tcp?, self.pins.clone()?)),
             Transport::WebSocket => self.ws.clone().map(Route::WebSocket),
             Transport::Udp => {
                 let (address, pins) = (self.udp?, self.pins.clone()?);
                 Some(Route::Datagram(address, pins, None))
             }
-            Transport::Auto => [Transport::Udp, Transport::Tcp, Transport::WebSocket]
+            Transport::Auto => [Transport::Udp, self.tcp_kind(), Transport::WebSocket]
                 .into_iter()
                 .find_map(|transport| self.route(transport)),
         }

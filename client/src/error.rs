@@ -132,9 +132,12 @@ pub enum LinkError {
     /// Over a datagram session: the server no longer has it.
     #[error("the server no longer knows the session")]
     Forgotten,
-    /// Over a datagram session: none of the server's keys is pinned.
+    /// Over a datagram session or encrypted TCP: none of the server's keys is pinned.
     #[error("the server has another key than those that were pinned")]
     WrongKey,
+    /// Over encrypted TCP: the server takes plain connections only.
+    #[error("the server does not take encrypted TCP connections")]
+    NotEncrypted,
     /// Over a datagram session: the server speaks other versions.
     #[error("the server speaks another version of the datagram session")]
     Version,

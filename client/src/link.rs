@@ -44,6 +44,9 @@ impl Link {
         let connecting = async {
             match route {
                 Route::Tcp(address) => TcpLink::connect(address).await.map(Self::Tcp),
+                Route::SealedTcp(address, pins) => {
+                    TcpLink::connect_sealed(address, &pins).await.map(Self::Tcp)
+                }
                 Route::WebSocket(url) => WebSocketLink::connect(&url)
                     .await
                     .map(|link| Self::WebSocket(Box::new(link))),
@@ -62,6 +65,7 @@ impl Link {
     /// By which transport it goes.
     pub(crate) fn transport(&self) -> Transport {
         match self {
+            Self::Tcp(link) if link.is_sealed() => Transport::SealedTcp,
             Self::Tcp(_) => Transport::Tcp,
             Self::WebSocket(_) => Transport::WebSocket,
             Self::Datagram(_) => Transport::Udp,

@@ -36,7 +36,7 @@ pub enum Frame<'a> {
     /// One encoded packet, for [`crate::decode_packet`].
     Packet(&'a [u8]),
     /// The handshake is done, of a WebSocket or of an encrypted stream
-    /// ([`Decoder::take_sealer`]). Write this answer before all else.
+    /// ([`Decoder::sealer`]). Write this answer before all else.
     Handshake(Vec<u8>),
     /// WebSocket: answer with [`crate::websocket::append_pong`]. At most 125 bytes.
     Ping(&'a [u8]),
@@ -128,7 +128,7 @@ impl Decoder {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(None),
             Err(error) => {
-                self.state = State::Finished;
+                self.finish();
                 return Err(error);
             }
         };
@@ -146,11 +146,27 @@ impl Decoder {
     }
 
     /// After [`Frame::Handshake`]: what seals all that is sent from then on, if the
-    /// stream is encrypted. Once.
-    pub fn take_sealer(&mut self) -> Option<Box<StreamSealer>> {
+    /// stream is encrypted; last words after an error, too.
+    pub fn sealer(&mut self) -> Option<&mut StreamSealer> {
         match &mut self.state {
-            State::SealedTcp(sealed) => sealed.take_sealer(),
+            State::SealedTcp(sealed) => Some(sealed.sealer()),
             _ => None,
+        }
+    }
+
+    /// Whether it is an encrypted TCP stream behind its opening.
+    pub fn is_sealed(&self) -> bool {
+        matches!(self.state, State::SealedTcp(_))
+    }
+
+    /// Heap memory of an encrypted stream's keys, as long as it lives.
+    pub const SEALED_BYTES: usize = size_of::<SealedState>();
+
+    /// Nothing more is taken from the peer.
+    fn finish(&mut self) {
+        match &mut self.state {
+            State::SealedTcp(sealed) => sealed.end(),
+            state => *state = State::Finished,
         }
     }
 
@@ -183,7 +199,10 @@ impl Decoder {
 
     /// True after an error or a close frame: nothing more will come.
     pub fn is_finished(&self) -> bool {
-        matches!(self.state, State::Finished)
+        match &self.state {
+            State::SealedTcp(sealed) => sealed.is_ended(),
+            state => matches!(state, State::Finished),
+        }
     }
 
     fn advance(&mut self, input: &mut Input<'_>) -> Result<Option<Found>, FrameError> {

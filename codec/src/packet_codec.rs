@@ -59,6 +59,11 @@ impl PacketCodec {
         }
     }
 
+    /// Whether the stream is encrypted.
+    pub fn is_sealed(&self) -> bool {
+        self.sealed.is_some()
+    }
+
     /// What the peer takes, in bytes of encoded packet; `ConnectAck` says so.
     pub fn set_encode_max_bytes(&mut self, encode_max_bytes: usize) {
         self.encode_max_bytes = encode_max_bytes;

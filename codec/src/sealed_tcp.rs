@@ -17,7 +17,7 @@
 //! answer: the client could not tell it from another's.
 //!
 //! Cost: a frame that is whole in the scratch is opened where it lies and lent. An
-//! idle connection holds 120 bytes of heap more than a plain one, for both
+//! idle connection holds 112 bytes of heap more than a plain one, for both
 //! directions.
 
 mod connector;

@@ -2,7 +2,7 @@
  *
  *   chat ADDRESS PORT PINS ALICE TOKEN BOB TOKEN
  *
- * ADDRESS is an IPv4 address; PINS is udp_pins of GET /endpoints; the tokens are those of
+ * ADDRESS is an IPv4 address; PINS is pins of GET /endpoints; the tokens are those of
  * POST /users/login. Alice writes, Bob answers; then Alice's client goes and comes back from what
  * it kept, without her token. Exits with 0 if all of that happened.
  *

@@ -259,7 +259,7 @@ struct sluice_config {
    */
   struct sluice_bytes token;
   /**
-   * The server's public keys as text (GET /endpoints, `udp_pins`).
+   * The server's public keys as text (GET /endpoints, `pins`).
    */
   struct sluice_bytes pins;
   /**

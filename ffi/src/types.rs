@@ -75,7 +75,7 @@ pub struct sluice_config {
     pub device: sluice_bytes,
     /// The login token (POST /users/login); may be empty with a state.
     pub token: sluice_bytes,
-    /// The server's public keys as text (GET /endpoints, `udp_pins`).
+    /// The server's public keys as text (GET /endpoints, `pins`).
     pub pins: sluice_bytes,
     /// What `sluice_state` gave in an earlier life, or empty.
     pub state: sluice_bytes,

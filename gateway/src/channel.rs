@@ -278,6 +278,13 @@ impl Channel {
         self.appended(bytes, bench);
     }
 
+    /// Sends the answer to the opening of an encrypted stream.
+    pub(crate) fn send_opening(&mut self, bench: &mut Workbench, answer: &[u8]) {
+        let output = self.output.get_or_insert_with(|| bench.pool.take());
+        output.stage(answer);
+        self.appended(answer.len(), bench);
+    }
+
     /// Sends bytes outside of packets: WebSocket control frames, HTTP answers.
     pub(crate) fn send_raw(
         &mut self,

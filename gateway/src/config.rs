@@ -24,6 +24,8 @@ pub struct Config {
     pub ws_address: Option<SocketAddr>,
     /// Where UDP clients connect; `None` for no UDP. Port 0 picks a free one.
     pub udp_address: Option<SocketAddr>,
+    /// Whether TCP clients may encrypt (SPEC, 17), or must.
+    pub tcp_encryption: TcpEncryption,
     /// Health, metrics and the list of connections; `None` for no admin HTTP.
     pub admin_address: Option<SocketAddr>,
     /// Bearer token for `/metrics` and `/admin`; empty: none is asked for.
@@ -49,6 +51,19 @@ pub struct Config {
     pub directory: DirectoryConfig,
     /// Leaving.
     pub drain: DrainConfig,
+}
+
+/// Whether TCP clients encrypt by the server's key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TcpEncryption {
+    /// They can't.
+    Off,
+    /// Each as it likes, on one port.
+    #[default]
+    Optional,
+    /// All must; others get `encryption_required`.
+    Required,
 }
 
 /// Limits on one address and one connection. 0 means no limit.
@@ -217,7 +232,7 @@ pub struct AdminToken(String);
 /// A setting that can't be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct ConfigError(&'static str);
+pub struct ConfigError(pub(crate) &'static str);
 
 // === impl Config ===
 
@@ -358,6 +373,7 @@ impl Default for Config {
             tcp_address: Some(everywhere(8900)),
             ws_address: Some(everywhere(8902)),
             udp_address: Some(everywhere(8901)),
+            tcp_encryption: TcpEncryption::default(),
             admin_address: Some(loopback(8081)),
             admin_token: AdminToken::default(),
             event_loops: 0,

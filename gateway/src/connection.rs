@@ -16,6 +16,7 @@ use sluice_protocol::{limits::FRAME_MAX_BYTES_BEFORE_LOGIN, packet::CloseReason}
 
 use crate::{
     channel::Channel,
+    config::TcpEncryption,
     context::ChannelContext,
     datagram::ticket,
     farewell::Farewell,
@@ -175,7 +176,13 @@ impl Connection {
         }
         let mut input = Input::new(bytes);
         loop {
+            let is_sealed = decoder.is_sealed();
             match decoder.decode(&mut input) {
+                Ok(Some(Frame::Packet(payload)))
+                    if !is_sealed && must_be_sealed(channel, bench) =>
+                {
+                    channel.close(bench, Farewell::encryption_required(payload));
+                }
                 Ok(Some(frame)) => {
                     // What follows is another frame, with a deadline of its own.
                     // A ping between fragments ends nothing.
@@ -197,27 +204,31 @@ impl Connection {
     /// Writes what the socket takes.
     pub(crate) fn write_turn(&mut self, bench: &mut Workbench) {
         let channel = &mut self.channel;
-        let socket = match &mut self.transport {
-            Transport::Stream { socket, .. } => socket,
+        let (socket, sealer) = match &mut self.transport {
+            Transport::Stream { socket, decoder } => (socket, decoder.sealer()),
             Transport::Datagram(_) => return self.write_datagrams(bench),
         };
         if channel.flags.gone || channel.flags.write_blocked {
             return;
         }
         if let Some(output) = &mut channel.output {
-            let written = match output.write_to(socket, &mut bench.pool) {
+            let written = match sealer {
+                None => output.write_to(socket, &mut bench.pool),
+                Some(sealer) => output.write_sealed_to(sealer, socket, &mut bench.pool),
+            };
+            let written = match written {
                 Ok(written) => written,
                 Err(_) => return channel.abandon(bench, "socket_error"),
             };
             channel.flags.write_blocked = written.blocked;
             channel.written_bytes += written.bytes as u64;
-            bench.metrics.bytes_out.increment(written.bytes as u64);
+            bench.metrics.bytes_out.increment(written.wire_bytes as u64);
             if output.bytes() == 0
                 && let Some(output) = channel.output.take()
             {
                 bench.pool.give(output);
             }
-            channel.after_write(bench, written.bytes > 0);
+            channel.after_write(bench, written.wire_bytes > 0);
         }
         if channel.is_closing() && channel.output.is_none() && !channel.flags.shut {
             channel.flags.shut = true;
@@ -278,6 +289,11 @@ fn take_packet(
     true
 }
 
+/// Whether plain TCP is refused here.
+fn must_be_sealed(channel: &Channel, bench: &Workbench) -> bool {
+    channel.framing == Framing::Tcp && bench.shared.config.tcp_encryption == TcpEncryption::Required
+}
+
 fn is_held_back(channel: &Channel) -> bool {
     channel.flags.paused && !channel.is_closing()
 }
@@ -290,6 +306,10 @@ fn handle_frame(
 ) {
     match frame {
         Frame::Packet(payload) => handle_packet(channel, bench, pipeline, payload),
+        Frame::Handshake(answer) if channel.framing == Framing::Tcp => {
+            bench.metrics.streams_sealed.increment(1);
+            channel.send_opening(bench, &answer);
+        }
         Frame::Handshake(answer) => {
             channel.flags.established = true;
             channel.send_raw(bench, |out| out.extend_from_slice(&answer));

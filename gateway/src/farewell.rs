@@ -1,9 +1,9 @@
 //! The last packet of a channel: why it is closed.
 
-use sluice_codec::{FrameError, Framing, websocket};
+use sluice_codec::{FrameError, Framing, decode_packet, websocket};
 use sluice_protocol::{
     Refusal,
-    packet::{self, CloseReason, packet::Body},
+    packet::{self, CloseReason, ErrorCode, packet::Body},
 };
 
 use crate::{channel::Channel, workbench::Workbench};
@@ -56,6 +56,14 @@ impl Farewell {
             reason: error.close_reason(),
             last_words: LastWords::Frame(error),
         }
+    }
+
+    /// To a client that came in the clear, and said this first.
+    pub(crate) fn encryption_required(packet: &[u8]) -> Self {
+        let id = decode_packet(packet).map_or(0, |packet| packet.id);
+        let reason = "this port takes encrypted connections only (SPEC, 17)";
+        let refusal = Refusal::new(ErrorCode::EncryptionRequired, reason);
+        Self::refused(CloseReason::LoginFailed, id, refusal)
     }
 
     pub(crate) fn going_away(delay_max_ms: u32) -> Self {

@@ -20,7 +20,7 @@ use crate::{
     admin::Admin,
     bus_health::BusHealth,
     clock::Clock,
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, TcpEncryption},
     datagram::{DatagramPort, DatagramSocket},
     downlink::Downlink,
     event_loop::EventLoop,
@@ -41,7 +41,7 @@ pub struct GatewayParts {
     pub config: Config,
     /// Public keys of login tokens.
     pub keys: TokenVerifier,
-    /// For datagram sessions; without them there is no UDP.
+    /// For datagram sessions and encrypted TCP; without them there is neither.
     pub datagram_keys: Option<ServerKeys>,
     /// Where services are.
     pub bus: Arc<dyn Bus>,
@@ -136,6 +136,7 @@ impl Gateway {
         let stop_on_drop = stop.clone().drop_guard();
         let config = &parts.config;
         config.check()?;
+        let stream_keys = stream_keys(config, parts.datagram_keys.as_ref())?;
         let (addresses, ports, admin_listener) = listen(config, parts.datagram_keys).await?;
         let clock = Clock::start();
         let health = Arc::new(BusHealth::new(clock, config.timeouts.bus_ms));
@@ -161,6 +162,7 @@ impl Gateway {
             verifier: parts.keys,
             unbinder,
             pipeline: Pipeline::standard(handlers),
+            stream_keys,
         }));
         let (event_loops, loops) = build_loops(&shared, ports).map_err(StartError::Loop)?;
         let registration = Registration {
@@ -267,6 +269,21 @@ impl Tasks {
 struct LoopPorts {
     listeners: Vec<Listener>,
     datagrams: Option<DatagramPort>,
+}
+
+/// For TCP clients that encrypt.
+fn stream_keys(
+    config: &Config,
+    keys: Option<&ServerKeys>,
+) -> Result<Option<ServerKeys>, ConfigError> {
+    match config.tcp_encryption {
+        TcpEncryption::Off => Ok(None),
+        TcpEncryption::Optional => Ok(keys.cloned()),
+        TcpEncryption::Required => {
+            let keys = keys.ok_or(ConfigError("tcp_encryption = \"required\" needs keys"))?;
+            Ok(Some(keys.clone()))
+        }
+    }
 }
 
 async fn listen(

@@ -12,6 +12,8 @@ pub(crate) struct Ledger {
     pub(crate) slot: usize,
     /// Names of user and device, and the session.
     pub(crate) session: usize,
+    /// Keys of an encrypted TCP connection.
+    pub(crate) sealing: usize,
     /// A frame that is not whole yet; over UDP the session.
     pub(crate) partial_frame: usize,
     /// Output that the client has not taken.
@@ -40,6 +42,7 @@ impl Ledger {
                     + identity.user.as_str().len()
                     + identity.device.as_str().len()
             }),
+            sealing: connection.transport.sealing_bytes(),
             partial_frame: connection.transport.held_bytes(),
             output: channel.output.as_ref().map_or(0, |o| o.heap_bytes()),
             pushes: channel.pushes.as_ref().map_or(0, |w| w.heap_bytes()),
@@ -48,7 +51,8 @@ impl Ledger {
     }
 
     pub(crate) fn total(&self) -> usize {
-        self.slot + self.session + self.partial_frame + self.output + self.pushes + self.requests
+        let unwritten = self.output + self.pushes + self.requests;
+        self.slot + self.session + self.sealing + self.partial_frame + unwritten
     }
 }
 

@@ -59,7 +59,7 @@ mod workbench;
 pub use admin_error::AdminError;
 pub use channel::Phase;
 pub use clock::Now;
-pub use config::Config;
+pub use config::{Config, TcpEncryption};
 pub use context::ChannelContext;
 pub use farewell::Farewell;
 pub use gateway::{BoundAddresses, Gateway, GatewayParts, StartError};

@@ -13,6 +13,7 @@ use sluice_bus::Stream;
 pub(crate) struct LoopMetrics {
     pub(crate) connections: Gauge,
     pub(crate) accepted: Counter,
+    pub(crate) streams_sealed: Counter,
     pub(crate) packets_in: Counter,
     pub(crate) bytes_in: Counter,
     pub(crate) bytes_out: Counter,
@@ -96,6 +97,7 @@ impl LoopMetrics {
         Self {
             connections: gauge!("sluice_gateway_connections"),
             accepted: counter!("sluice_gateway_accepted_total"),
+            streams_sealed: counter!("sluice_gateway_streams_sealed_total"),
             packets_in: counter!("sluice_gateway_packets_in_total"),
             bytes_in: counter!("sluice_gateway_bytes_in_total"),
             bytes_out: counter!("sluice_gateway_bytes_out_total"),

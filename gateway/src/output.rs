@@ -1,5 +1,8 @@
 //! What a channel still has to write: coalesced small packets and shared large
-//! ones, in order, written with `writev` once a turn.
+//! ones, in order, written with `writev` once a turn. Over an encrypted stream they
+//! are sealed then (`sealed`).
+
+mod sealed;
 
 use std::{
     collections::VecDeque,
@@ -17,6 +20,10 @@ use crate::push_window::PushContent;
 pub(crate) struct Output {
     parts: VecDeque<Part>,
     bytes: usize,
+    /// Before the parts: what goes to the socket as it is, of an encrypted stream.
+    staged: BytesMut,
+    /// Bytes that were appended for what is staged.
+    staged_for_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -42,7 +49,10 @@ pub(crate) struct OutputPool {
 /// How far a write came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Written {
+    /// Of what was appended.
     pub(crate) bytes: usize,
+    /// What the socket took; more, where it is sealed.
+    pub(crate) wire_bytes: usize,
     /// The socket takes no more for now.
     pub(crate) blocked: bool,
 }
@@ -63,7 +73,7 @@ const PREFIX_ROOM_BYTES: usize = 192;
 impl Output {
     /// Unwritten bytes.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.staged.len()
     }
 
     /// Memory held by this channel alone.
@@ -72,7 +82,8 @@ impl Output {
             Part::Own(buffer) => buffer.capacity(),
             Part::Shared(_) => 0,
         });
-        size_of::<Self>() + self.parts.capacity() * size_of::<Part>() + own.sum::<usize>()
+        let parts = self.parts.capacity() * size_of::<Part>();
+        size_of::<Self>() + parts + own.sum::<usize>() + self.staged.capacity()
     }
 
     /// Appends a packet; returns the bytes it takes, 0 if it is over the cap
@@ -193,10 +204,7 @@ impl Output {
                 Ok(written) => written,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Ok(Written {
-                        bytes: total,
-                        blocked: true,
-                    });
+                    return Ok(Written::plain(total, true));
                 }
                 Err(error) => return Err(error),
             };
@@ -205,16 +213,10 @@ impl Output {
             if written < offered {
                 // A short write has filled the socket (epoll(7)): the next edge
                 // comes when there is room.
-                return Ok(Written {
-                    bytes: total,
-                    blocked: true,
-                });
+                return Ok(Written::plain(total, true));
             }
         }
-        Ok(Written {
-            bytes: total,
-            blocked: false,
-        })
+        Ok(Written::plain(total, false))
     }
 
     fn consume(&mut self, mut written: usize, pool: &mut OutputPool) {
@@ -258,6 +260,18 @@ impl Output {
     }
 }
 
+// === impl Written ===
+
+impl Written {
+    fn plain(bytes: usize, blocked: bool) -> Self {
+        Self {
+            bytes,
+            wire_bytes: bytes,
+            blocked,
+        }
+    }
+}
+
 // === impl Part ===
 
 impl Part {
@@ -284,6 +298,8 @@ impl OutputPool {
             }
         }
         output.bytes = 0;
+        self.give_buffer(std::mem::take(&mut output.staged));
+        output.staged_for_bytes = 0;
         if self.outputs.len() < POOLED_MAX && output.parts.capacity() <= IO_SLICES_MAX {
             self.outputs.push(output);
         }
@@ -294,6 +310,9 @@ impl OutputPool {
     }
 
     fn give_buffer(&mut self, mut buffer: BytesMut) {
+        if buffer.capacity() == 0 {
+            return;
+        }
         buffer.clear();
         // Get back what was consumed at the front, if nobody else has it.
         let _ = buffer.try_reclaim(BUFFER_FULL_BYTES);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sluice_bus::Stream;
-use sluice_codec::datagram;
+use sluice_codec::datagram::{self, ServerKeys};
 use sluice_protocol::Incarnation;
 
 use crate::{
@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) retry_rule: RetryRule,
     pub(crate) legacy_rule: LegacyRule,
     pub(crate) datagram_config: Arc<datagram::Config>,
+    /// For TCP connections that clients encrypt; `None` where they can't.
+    pub(crate) stream_keys: Option<ServerKeys>,
 }
 
 /// What [`Shared`] is made of, apart from what follows from the settings.
@@ -49,6 +51,7 @@ pub(crate) struct SharedParts {
     pub(crate) verifier: TokenVerifier,
     pub(crate) unbinder: Unbinder,
     pub(crate) pipeline: Pipeline,
+    pub(crate) stream_keys: Option<ServerKeys>,
 }
 
 // === impl Shared ===
@@ -66,6 +69,7 @@ impl Shared {
             addresses: AddressLimits::new(limits),
             unbinder: parts.unbinder,
             pipeline: parts.pipeline,
+            stream_keys: parts.stream_keys,
             packet_rate: Rate::per_second(limits.packets_per_s, limits.packets_burst),
             retry_rule: retry_rule(&parts.config.push),
             legacy_rule: LegacyRule {

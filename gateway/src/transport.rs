@@ -1,7 +1,7 @@
 //! What a connection goes by: a socket of its own, or a session on the loop's UDP port.
 
 use mio::net::TcpStream;
-use sluice_codec::{Decoder, Framing};
+use sluice_codec::{Decoder, Framing, datagram::ServerKeys};
 use sluice_protocol::limits::FRAME_MAX_BYTES_BEFORE_LOGIN;
 
 use crate::datagram::DatagramLink;
@@ -18,10 +18,13 @@ pub(crate) enum Transport {
 // === impl Transport ===
 
 impl Transport {
-    pub(crate) fn stream(socket: TcpStream, framing: Framing) -> Self {
-        let decoder = match framing {
-            Framing::Tcp => Decoder::tcp(FRAME_MAX_BYTES_BEFORE_LOGIN),
-            Framing::WebSocket => Decoder::websocket(FRAME_MAX_BYTES_BEFORE_LOGIN),
+    /// `keys`: for TCP clients that encrypt, where they may.
+    pub(crate) fn stream(socket: TcpStream, framing: Framing, keys: Option<&ServerKeys>) -> Self {
+        let cap = FRAME_MAX_BYTES_BEFORE_LOGIN;
+        let decoder = match (framing, keys) {
+            (Framing::Tcp, None) => Decoder::tcp(cap),
+            (Framing::Tcp, Some(keys)) => Decoder::tcp_or_sealed(cap, keys.clone(), rand::random()),
+            (Framing::WebSocket, _) => Decoder::websocket(cap),
         };
         Self::Stream { socket, decoder }
     }
@@ -41,9 +44,18 @@ impl Transport {
         }
     }
 
+    /// Heap held for its keys as long as it lives, over a stream.
+    pub(crate) fn sealing_bytes(&self) -> usize {
+        match self {
+            Self::Stream { decoder, .. } if decoder.is_sealed() => Decoder::SEALED_BYTES,
+            _ => 0,
+        }
+    }
+
     /// For people.
     pub(crate) fn name(&self, framing: Framing) -> &'static str {
         match (self, framing) {
+            (Self::Stream { decoder, .. }, Framing::Tcp) if decoder.is_sealed() => "tcp+noise",
             (Self::Stream { .. }, Framing::Tcp) => "tcp",
             (Self::Stream { .. }, Framing::WebSocket) => "ws",
             (Self::Datagram(_), _) => "udp",

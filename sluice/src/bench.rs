@@ -244,7 +244,7 @@ impl Way {
             }),
             IdleTransport::Datagram => Self::Datagram(SwarmOptions {
                 address,
-                pins: addresses.udp_pins.as_ref().context(none)?.parse()?,
+                pins: addresses.pins.as_ref().context(none)?.parse()?,
                 addresses: SOURCE_ADDRESSES,
                 opening_max: OPENING_MAX,
                 patience: PATIENCE,

@@ -96,8 +96,10 @@ pub struct Endpoints {
     pub ws: String,
     /// Likewise for UDP clients.
     pub udp: String,
-    /// What UDP clients pin; empty: by the keys, where this process has them.
-    pub udp_pins: String,
+    /// What clients pin, of UDP and of encrypted TCP; empty: by the keys, where this
+    /// process has them.
+    #[serde(alias = "udp_pins")]
+    pub pins: String,
     /// Each gateway's own addresses, for clients that choose among them.
     pub gateways: Vec<GatewayEndpoint>,
 }

@@ -1,4 +1,4 @@
-//! The keys of the UDP port: a gateway holds the secret halves, clients pin the
+//! The keys of the UDP port and of encrypted TCP: a gateway holds the secret halves, clients pin the
 //! public ones.
 
 use std::{
@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use sluice_codec::datagram::{ServerKey, ServerKeys, ServerPins};
+use sluice_gateway::TcpEncryption;
 
 use crate::{config::Config, engines::make_private_folder};
 
@@ -36,15 +37,23 @@ pub fn open(config: &Config) -> anyhow::Result<Vec<ServerKey>> {
     }
 }
 
-/// What a gateway needs that listens at this port.
+/// Whether this gateway has a use for keys.
+pub fn are_used(gateway: &sluice_gateway::Config) -> bool {
+    let encrypts = gateway.tcp_encryption != TcpEncryption::Off;
+    gateway.udp_address.is_some() || (encrypts && gateway.tcp_address.is_some())
+}
+
+/// What a gateway needs that listens at these ports.
 pub fn of_gateway(config: &Config) -> anyhow::Result<Option<ServerKeys>> {
-    let Some(address) = config.gateway.udp_address else {
+    if !are_used(&config.gateway) {
         return Ok(None);
-    };
+    }
     let mut node = config.datagrams.node.clone();
     if node.is_empty() {
         let host = rustix::system::uname();
-        node = format!("{}:{}", host.nodename().to_string_lossy(), address.port());
+        // Without UDP nothing is bound to the name.
+        let port = config.gateway.udp_address.map_or(0, |it| it.port());
+        node = format!("{}:{port}", host.nodename().to_string_lossy());
     }
     let keys = ServerKeys::new(open(config)?, &node).context("[datagrams] keys")?;
     Ok(Some(keys))
@@ -52,9 +61,9 @@ pub fn of_gateway(config: &Config) -> anyhow::Result<Option<ServerKeys>> {
 
 /// What clients are told; nothing where this process knows no keys.
 pub fn pins(config: &Config) -> anyhow::Result<Option<ServerPins>> {
-    let told = &config.endpoints.udp_pins;
+    let told = &config.endpoints.pins;
     if !told.is_empty() {
-        return Ok(Some(told.parse().context("[endpoints] udp_pins")?));
+        return Ok(Some(told.parse().context("[endpoints] pins")?));
     }
     let keys = match configured(config)? {
         Some(keys) => Some(keys),

@@ -267,7 +267,8 @@ async fn behind_relays(
             .iter()
             .any(|it| *it == one || *it == Transport::Auto)
     };
-    let has_streams = uses(Transport::Tcp) || uses(Transport::WebSocket);
+    let (uses_tcp, uses_sealed) = (uses(Transport::Tcp), uses(Transport::SealedTcp));
+    let has_streams = uses_tcp || uses_sealed || uses(Transport::WebSocket);
     let unused = match (has_streams, uses(Transport::Udp)) {
         (true, true) => None,
         (true, false) => faults.foreign_to(Carries::Streams),
@@ -280,7 +281,7 @@ async fn behind_relays(
     let mut all = Vec::new();
     for endpoint in endpoints {
         let mut behind = Endpoint::default();
-        if let Some(tcp) = endpoint.tcp.filter(|_| uses(Transport::Tcp)) {
+        if let Some(tcp) = endpoint.tcp.filter(|_| uses_tcp || uses_sealed) {
             behind.tcp = Some(relays.before_streams(tcp).await?);
         }
         if let Some(ws) = endpoint.ws.as_ref().filter(|_| uses(Transport::WebSocket)) {
@@ -291,8 +292,8 @@ async fn behind_relays(
         }
         if let Some(udp) = endpoint.udp.filter(|_| uses(Transport::Udp)) {
             behind.udp = Some(relays.before_datagrams(udp).await?);
-            behind.pins = endpoint.pins.clone();
         }
+        behind.pins = endpoint.pins.clone();
         all.push(behind);
     }
     Ok((all, relays))

@@ -23,8 +23,8 @@ pub struct Addresses {
     pub ws: Option<String>,
     /// UDP clients.
     pub udp: Option<String>,
-    /// What UDP clients pin.
-    pub udp_pins: Option<String>,
+    /// What clients pin, of UDP and of encrypted TCP.
+    pub pins: Option<String>,
     /// The gateways one by one, where a client may choose.
     #[serde(default)]
     pub gateways: Vec<GatewayEndpoint>,
@@ -83,7 +83,7 @@ impl Addresses {
             tcp: self.tcp.map(named),
             ws: self.ws.map(named),
             udp: self.udp.map(named),
-            udp_pins: self.udp_pins,
+            pins: self.pins,
             gateways: self.gateways,
         }
     }
@@ -94,7 +94,7 @@ impl Addresses {
             self.tcp.as_deref(),
             self.ws.as_deref(),
             self.udp.as_deref(),
-            self.udp_pins.as_deref(),
+            self.pins.as_deref(),
         )
     }
 
@@ -106,7 +106,7 @@ impl Addresses {
         }
         let gateways = self.gateways.iter();
         // The gateways that clients choose among share their keys.
-        let pins = self.udp_pins.as_deref();
+        let pins = self.pins.as_deref();
         let mut all: Vec<_> = gateways
             .map(|it| endpoint(it.tcp.as_deref(), it.ws.as_deref(), it.udp.as_deref(), pins))
             .collect::<anyhow::Result<_>>()?;
@@ -141,7 +141,7 @@ fn endpoint(
         tcp: tcp.map(str::parse).transpose().context("tcp address")?,
         ws: ws.map(|ws| format!("ws://{ws}/")),
         udp: udp.map(str::parse).transpose().context("udp address")?,
-        pins: pins.map(str::parse).transpose().context("udp_pins")?,
+        pins: pins.map(str::parse).transpose().context("pins")?,
     })
 }
 
@@ -167,7 +167,7 @@ mod tests {
             tcp: Some(tcp.to_owned()),
             ws: None,
             udp: None,
-            udp_pins: None,
+            pins: None,
             gateways: Vec::new(),
         };
         let ip = IpAddr::from([10, 0, 0, 9]);

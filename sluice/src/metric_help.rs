@@ -173,6 +173,11 @@ const HELP: &[(Kind, &str, &str)] = &[
     ),
     (
         Counter,
+        "sluice_gateway_streams_sealed_total",
+        "TCP connections that their clients encrypted",
+    ),
+    (
+        Counter,
         "sluice_gateway_turned_away_total",
         "Connections not taken in, by why",
     ),

@@ -60,9 +60,9 @@ pub struct Addresses {
     /// UDP clients.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub udp: Option<SocketAddr>,
-    /// What UDP clients pin.
+    /// What clients pin, of UDP and of encrypted TCP.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub udp_pins: Option<String>,
+    pub pins: Option<String>,
 }
 
 /// The answer of `GET /endpoints`.
@@ -76,7 +76,7 @@ struct EndpointsAnswer {
     #[serde(skip_serializing_if = "Option::is_none")]
     udp: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    udp_pins: Option<String>,
+    pins: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     gateways: Vec<GatewayEndpoint>,
 }
@@ -172,11 +172,11 @@ impl Node {
             tcp: bound.tcp,
             ws: bound.ws,
             udp: bound.udp,
-            udp_pins: None,
+            pins: None,
         };
-        if bound.udp.is_some() {
+        if datagram_keys::are_used(&config.gateway) && gateway.is_some() {
             let pins = datagram_keys::pins(&config)?;
-            addresses.udp_pins = pins.map(|pins| pins.to_string());
+            addresses.pins = pins.map(|pins| pins.to_string());
         }
         let mut tasks = Vec::new();
         if let Some((listener, router)) = gateway.as_mut().and_then(Gateway::take_admin) {
@@ -315,7 +315,7 @@ impl EndpointsAnswer {
             ws: told_or_bound(&told.ws, bound.ws),
             // Without pins nobody can connect there.
             udp: told_or_bound(&told.udp, bound.udp).filter(|_| pins.is_some()),
-            udp_pins: pins.map(|pins| pins.to_string()),
+            pins: pins.map(|pins| pins.to_string()),
             gateways: told.gateways.clone(),
         })
     }

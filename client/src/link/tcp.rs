@@ -1,4 +1,4 @@
-//! Length-framed packets over TCP. An idle link owns no buffer.
+//! Length-framed packets over TCP, in the clear or encrypted. An idle link owns no buffer.
 
 use std::{
     io,
@@ -9,16 +9,26 @@ use std::{
 };
 
 use bytes::{Buf, BytesMut};
-use sluice_codec::{PacketCodec, PacketCodecError};
-use sluice_protocol::{limits::FRAME_MAX_BYTES, packet::Packet};
+use sluice_codec::{
+    PacketCodec, PacketCodecError,
+    datagram::{ServerPin, ServerPins},
+    sealed_tcp::StreamConnector,
+};
+use sluice_protocol::{
+    limits::FRAME_MAX_BYTES,
+    packet::{Packet, packet::Body},
+};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::TcpStream,
 };
 use tokio_util::codec::{Decoder, Encoder};
 
 use super::READ_BYTES;
 use crate::LinkError;
+
+/// Of a packet that a server refuses encryption with.
+const PLAIN_REFUSAL_MAX_BYTES: usize = 1024;
 
 /// Length-framed packets.
 pub(crate) struct TcpLink {
@@ -32,14 +42,36 @@ pub(crate) struct TcpLink {
 
 impl TcpLink {
     pub(super) async fn connect(address: SocketAddr) -> Result<Self, LinkError> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        Ok(Self {
+        let codec = PacketCodec::new(FRAME_MAX_BYTES, FRAME_MAX_BYTES);
+        Ok(Self::new(open(address).await?, codec))
+    }
+
+    /// With a server that has one of these keys. One that hasn't closes without an
+    /// answer; then the next key is tried, on another connection.
+    pub(super) async fn connect_sealed(
+        address: SocketAddr,
+        pins: &ServerPins,
+    ) -> Result<Self, LinkError> {
+        for pin in pins.iter() {
+            match seal(open(address).await?, pin).await {
+                Err(LinkError::WrongKey) => {}
+                sealed => return sealed,
+            }
+        }
+        Err(LinkError::WrongKey)
+    }
+
+    fn new(stream: TcpStream, codec: PacketCodec) -> Self {
+        Self {
             stream,
-            codec: PacketCodec::new(FRAME_MAX_BYTES, FRAME_MAX_BYTES),
+            codec,
             received: BytesMut::new(),
             queued: BytesMut::new(),
-        })
+        }
+    }
+
+    pub(super) fn is_sealed(&self) -> bool {
+        self.codec.is_sealed()
     }
 
     pub(super) fn queue(&mut self, packet: &Packet) -> Result<(), LinkError> {
@@ -100,6 +132,58 @@ impl TcpLink {
             self.received = BytesMut::new();
         }
         Ok(packet)
+    }
+}
+
+async fn open(address: SocketAddr) -> Result<TcpStream, LinkError> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// The handshake (SPEC, 17).
+async fn seal(mut stream: TcpStream, pin: ServerPin) -> Result<TcpLink, LinkError> {
+    let begun = StreamConnector::begin(pin, rand::random());
+    let (connector, opening) = begun.map_err(|_| LinkError::WrongKey)?;
+    stream.write_all(&opening).await?;
+    let mut answer = [0; StreamConnector::ANSWER_BYTES];
+    let mut filled = 0;
+    while let Some(rest) = answer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match stream.read(rest).await? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    if filled == answer.len()
+        && let Ok(sealed) = connector.finish(&answer)
+    {
+        let codec = PacketCodec::sealed(FRAME_MAX_BYTES, FRAME_MAX_BYTES, sealed);
+        return Ok(TcpLink::new(stream, codec));
+    }
+    Err(refused(stream, answer.get(..filled).unwrap_or_default()).await)
+}
+
+/// Why there is no answer that opens. A server without room, or without encryption,
+/// says so in a plain packet. Anybody on the way may have written that, so it is told
+/// and nothing is done for it. One without the key closes without a word.
+async fn refused(mut stream: TcpStream, began: &[u8]) -> LinkError {
+    let mut codec = PacketCodec::new(PLAIN_REFUSAL_MAX_BYTES, PLAIN_REFUSAL_MAX_BYTES);
+    let mut received = BytesMut::from(began);
+    loop {
+        match codec.decode(&mut received) {
+            Ok(Some(packet)) => {
+                return match packet.body {
+                    Some(Body::GoAway(go_away)) => LinkError::ClosedFor(go_away.reason()),
+                    _ => LinkError::NotEncrypted,
+                };
+            }
+            Ok(None) => {}
+            Err(_) => return LinkError::WrongKey,
+        }
+        match stream.read_buf(&mut received).await {
+            Ok(0) | Err(_) => return LinkError::WrongKey,
+            Ok(_) => {}
+        }
     }
 }
 

@@ -260,6 +260,7 @@ impl Session {
             | ErrorCode::UnknownUser
             | ErrorCode::TooManyDevices
             | ErrorCode::UnsupportedVersion
+            | ErrorCode::EncryptionRequired
             | ErrorCode::BadRequest => {
                 self.events.push_back(Event::LoginRefused {
                     refusal: refusal.clone(),

@@ -9,6 +9,7 @@ mod datagram;
 mod http;
 mod lifecycle;
 mod messages;
+mod sealed;
 mod server;
 mod slow_server;
 mod udp_port;

@@ -102,6 +102,11 @@ async fn a_conversation_over_tcp() {
 }
 
 #[tokio::test]
+async fn a_conversation_over_encrypted_tcp() {
+    a_conversation(Transport::SealedTcp).await;
+}
+
+#[tokio::test]
 async fn a_conversation_over_udp() {
     a_conversation(Transport::Udp).await;
 }

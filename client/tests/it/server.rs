@@ -6,11 +6,17 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use bytes::BytesMut;
 use futures_util::{SinkExt, StreamExt};
 use sluice_client::Endpoint;
-use sluice_codec::{PacketCodec, decode_packet_bytes, encode_packet};
-use sluice_protocol::packet::Packet;
+use sluice_codec::{
+    Decoder, Frame, Framing, Input,
+    datagram::{ServerKey, ServerKeys},
+    decode_packet, decode_packet_bytes, encode_packet,
+};
+use sluice_protocol::packet::{Packet, packet::Body};
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::{Notify, mpsc},
     task::JoinSet,
@@ -19,7 +25,6 @@ use tokio_tungstenite::tungstenite::{
     Message,
     handshake::server::{Request, Response},
 };
-use tokio_util::codec::Framed;
 
 use crate::{
     model::{Conn, ModelServer},
@@ -34,6 +39,9 @@ pub(crate) struct Hub {
     model: Option<ModelServer>,
     outs: HashMap<Conn, mpsc::Sender<Packet>>,
     next_conn: Conn,
+    /// TCP connections that logged in, in the clear and encrypted.
+    pub(crate) plain: usize,
+    pub(crate) sealed: usize,
     /// Told when something was put into one of the `outs`.
     pub(crate) sent: Arc<Notify>,
 }
@@ -57,9 +65,11 @@ impl Server {
         let ws = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (tcp_address, ws_address) = (tcp.local_addr().unwrap(), ws.local_addr().unwrap());
         let mut tasks = JoinSet::new();
-        tasks.spawn(listen(tcp, hub.clone(), false));
-        tasks.spawn(listen(ws, hub.clone(), true));
-        let udp = UdpPort::start(hub.clone(), &mut tasks).await;
+        let key = ServerKey::from_secret(rand::random());
+        let keys = ServerKeys::new(vec![key], "test").unwrap();
+        tasks.spawn(listen(tcp, hub.clone(), Some(keys.clone())));
+        tasks.spawn(listen(ws, hub.clone(), None));
+        let udp = UdpPort::start(hub.clone(), keys, &mut tasks).await;
         Self {
             hub,
             tcp: tcp_address,
@@ -76,6 +86,12 @@ impl Server {
             udp: Some(self.udp.address),
             pins: Some(self.udp.pins.clone()),
         }
+    }
+
+    /// TCP connections that logged in, in the clear and encrypted.
+    pub(crate) fn streams(&self) -> (usize, usize) {
+        let hub = self.hub.lock().unwrap();
+        (hub.plain, hub.sealed)
     }
 
     /// Does something to the model, and sends what comes of it.
@@ -126,37 +142,67 @@ impl Hub {
     }
 }
 
-async fn listen(listener: TcpListener, hub: Arc<Mutex<Hub>>, is_websocket: bool) {
+/// With keys: of TCP; else of WebSocket.
+async fn listen(listener: TcpListener, hub: Arc<Mutex<Hub>>, keys: Option<ServerKeys>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         let (conn, packets) = hub.lock().unwrap().open();
         let hub = hub.clone();
-        if is_websocket {
-            connections.spawn(serve_websocket(stream, conn, packets, hub));
-        } else {
-            connections.spawn(serve_tcp(stream, conn, packets, hub));
-        }
+        match &keys {
+            None => connections.spawn(serve_websocket(stream, conn, packets, hub)),
+            Some(keys) => {
+                let decoder = Decoder::tcp_or_sealed(65_536, keys.clone(), rand::random());
+                connections.spawn(serve_tcp(stream, decoder, conn, packets, hub))
+            }
+        };
     }
 }
 
+/// Plain or encrypted, as the client begins.
 async fn serve_tcp(
-    stream: TcpStream,
+    mut stream: TcpStream,
+    mut decoder: Decoder,
     conn: Conn,
     mut packets: mpsc::Receiver<Packet>,
     hub: Arc<Mutex<Hub>>,
 ) {
-    let mut framed = Framed::new(stream, PacketCodec::new(65_536, 65_536));
+    let mut scratch = vec![0; 65_536];
+    let mut out = BytesMut::new();
     loop {
         tokio::select! {
-            packet = framed.next() => match packet {
-                Some(Ok(packet)) => hub.lock().unwrap().handle(conn, packet),
-                _ => break,
+            read = stream.read(&mut scratch) => {
+                let Ok(read @ 1..) = read else { break };
+                let mut input = Input::new(&mut scratch[..read]);
+                loop {
+                    let is_sealed = decoder.is_sealed();
+                    match decoder.decode(&mut input) {
+                        Ok(Some(Frame::Handshake(answer))) => out.extend_from_slice(&answer),
+                        Ok(Some(Frame::Packet(payload))) => {
+                            let packet = decode_packet(payload).unwrap();
+                            let mut hub = hub.lock().unwrap();
+                            if let Some(Body::Connect(_)) = packet.body {
+                                *(if is_sealed { &mut hub.sealed } else { &mut hub.plain }) += 1;
+                            }
+                            hub.handle(conn, packet);
+                        }
+                        Ok(Some(other)) => unreachable!("{other:?}"),
+                        Ok(None) => break,
+                        Err(_) => return leave(&hub, conn),
+                    }
+                }
             },
             packet = packets.recv() => match packet {
-                Some(packet) => if framed.send(packet).await.is_err() { break },
+                Some(packet) => match decoder.sealer() {
+                    Some(sealer) => sealer.append_packet(&packet, 65_536, &mut out).unwrap(),
+                    None => Framing::Tcp.append_packet(&packet, 65_536, &mut out).unwrap(),
+                },
                 None => break,
             },
         }
+        if stream.write_all(&out).await.is_err() {
+            break;
+        }
+        out.clear();
     }
     leave(&hub, conn);
 }

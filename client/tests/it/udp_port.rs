@@ -13,8 +13,7 @@ use std::{
 use sluice_client::ServerPins;
 use sluice_codec::{
     datagram::{
-        Acceptor, Arrival, Channel, Config, Header, ServerConnection, ServerKey, ServerKeys,
-        SessionHeader,
+        Acceptor, Arrival, Channel, Config, Header, ServerConnection, ServerKeys, SessionHeader,
     },
     decode_packet, encode_packet,
 };
@@ -65,10 +64,12 @@ struct Port {
 // === impl UdpPort ===
 
 impl UdpPort {
-    pub(crate) async fn start(hub: Arc<Mutex<Hub>>, tasks: &mut JoinSet<()>) -> Self {
-        let key = ServerKey::from_secret(rand::random());
-        let pins = key.pin().into();
-        let keys = ServerKeys::new(vec![key], "test").unwrap();
+    pub(crate) async fn start(
+        hub: Arc<Mutex<Hub>>,
+        keys: ServerKeys,
+        tasks: &mut JoinSet<()>,
+    ) -> Self {
+        let pins = ServerPins::new(keys.pins().collect()).unwrap();
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let seen = Arc::new(Seen::default());

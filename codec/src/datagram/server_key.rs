@@ -251,6 +251,11 @@ impl ServerPins {
         Ok(Self(pins))
     }
 
+    /// The first one first.
+    pub fn iter(&self) -> impl Iterator<Item = ServerPin> + '_ {
+        self.0.iter().copied()
+    }
+
     pub(crate) fn by_hint(&self, hint: [u8; ServerPin::HINT_BYTES]) -> Option<ServerPin> {
         self.0.iter().copied().find(|pin| pin.hint() == hint)
     }

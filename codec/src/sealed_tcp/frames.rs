@@ -37,10 +37,11 @@ struct Counted {
 #[derive(Debug)]
 pub(crate) struct SealedState {
     opener: StreamOpener,
-    /// Until it is taken.
-    sealer: Option<Box<StreamSealer>>,
+    sealer: StreamSealer,
     partial: Partial,
     lent: bool,
+    /// After an error: nothing more is opened, last words are still sealed.
+    is_ended: bool,
 }
 
 // === impl Counted ===
@@ -63,11 +64,21 @@ impl Counted {
 impl StreamSealer {
     /// Appends a whole frame with a packet that is encoded already.
     pub fn append_payload(&mut self, payload: &[u8], out: &mut BytesMut) {
+        self.append_with(payload.len(), out, |out| out.put_slice(payload));
+    }
+
+    /// Appends a whole frame whose payload `write` appends: so many bytes.
+    pub fn append_with(
+        &mut self,
+        payload_bytes: usize,
+        out: &mut BytesMut,
+        write: impl FnOnce(&mut BytesMut),
+    ) {
         let start = out.len();
-        let sealed_bytes = payload.len() + SEALED_OVERHEAD_BYTES;
+        let sealed_bytes = payload_bytes + SEALED_OVERHEAD_BYTES;
         out.reserve(HEADER_BYTES + sealed_bytes);
         out.put_slice(&length(sealed_bytes));
-        out.put_slice(payload);
+        write(out);
         self.seal_from(start, out);
     }
 
@@ -81,13 +92,11 @@ impl StreamSealer {
         frame_max_bytes: usize,
         out: &mut BytesMut,
     ) -> Result<(), EncodeError> {
-        let sealed_bytes = checked_bytes(packet, frame_max_bytes)? + SEALED_OVERHEAD_BYTES;
-        let start = out.len();
-        out.reserve(HEADER_BYTES + sealed_bytes);
-        out.put_slice(&length(sealed_bytes));
-        // It fails only for want of room, and a BytesMut grows.
-        let _ = packet.encode(out);
-        self.seal_from(start, out);
+        let payload_bytes = checked_bytes(packet, frame_max_bytes)?;
+        self.append_with(payload_bytes, out, |out| {
+            // It fails only for want of room, and a BytesMut grows.
+            let _ = packet.encode(out);
+        });
         Ok(())
     }
 
@@ -173,14 +182,24 @@ impl SealedState {
     pub(crate) fn new(sealer: StreamSealer, opener: StreamOpener) -> Self {
         Self {
             opener,
-            sealer: Some(Box::new(sealer)),
+            sealer,
             partial: Partial::default(),
             lent: false,
+            is_ended: false,
         }
     }
 
-    pub(crate) fn take_sealer(&mut self) -> Option<Box<StreamSealer>> {
-        self.sealer.take()
+    pub(crate) fn sealer(&mut self) -> &mut StreamSealer {
+        &mut self.sealer
+    }
+
+    pub(crate) fn end(&mut self) {
+        self.partial = Partial::default();
+        self.is_ended = true;
+    }
+
+    pub(crate) const fn is_ended(&self) -> bool {
+        self.is_ended
     }
 
     pub(crate) fn advance(
@@ -188,6 +207,10 @@ impl SealedState {
         input: &mut Input<'_>,
         frame_max_bytes: u32,
     ) -> Result<Option<Found>, FrameError> {
+        if self.is_ended {
+            input.consume(usize::MAX);
+            return Ok(None);
+        }
         if self.lent {
             self.partial = Partial::default();
             self.lent = false;
@@ -237,7 +260,8 @@ impl SealedState {
         !self.lent && !self.partial.is_empty()
     }
 
-    /// Without the state itself, which is as large as long as the connection lives.
+    /// Without the state itself, which is as large as long as the connection lives
+    /// ([`crate::Decoder::SEALED_BYTES`]).
     pub(crate) fn held_bytes(&self) -> usize {
         self.partial.capacity()
     }
@@ -249,7 +273,7 @@ mod tests {
 
     #[test]
     fn an_idle_connection_holds_little() {
-        assert_eq!(size_of::<SealedState>() + size_of::<StreamSealer>(), 120);
+        assert_eq!(size_of::<SealedState>(), 112);
     }
 
     #[test]

@@ -28,14 +28,13 @@ fn begin() -> (StreamConnector, Vec<u8>) {
 }
 
 /// Both sides behind the opening.
-fn opened() -> (SealedStream, Decoder, Box<StreamSealer>) {
+fn opened() -> (SealedStream, Decoder) {
     let (connector, opening) = begin();
     let mut decoder = server();
     let answer = handshake(&mut decoder, opening);
     let stream = connector.finish(&answer.try_into().unwrap()).unwrap();
-    let sealer = decoder.take_sealer().unwrap();
-    assert!(decoder.take_sealer().is_none());
-    (stream, decoder, sealer)
+    assert!(decoder.is_sealed());
+    (stream, decoder)
 }
 
 fn handshake(decoder: &mut Decoder, mut opening: Vec<u8>) -> Vec<u8> {
@@ -83,7 +82,7 @@ fn packets_come_through_however_they_are_cut_up() {
 
 #[test]
 fn the_sdk_speaks_it_in_both_directions() {
-    let (stream, mut decoder, mut sealer) = opened();
+    let (stream, mut decoder) = opened();
     let mut codec = PacketCodec::sealed(FRAME_MAX_BYTES, FRAME_MAX_BYTES, stream);
     let packet = Packet {
         id: 3,
@@ -99,6 +98,7 @@ fn the_sdk_speaks_it_in_both_directions() {
     assert_eq!(came, vec![Event::Packet(payload.to_vec()); 2]);
 
     let mut back = BytesMut::new();
+    let sealer = decoder.sealer().unwrap();
     sealer
         .append_packet(&packet, FRAME_MAX_BYTES, &mut back)
         .unwrap();
@@ -111,7 +111,7 @@ fn the_sdk_speaks_it_in_both_directions() {
 
 #[test]
 fn whole_frames_are_lent_from_the_input() {
-    let (mut stream, mut decoder, _) = opened();
+    let (mut stream, mut decoder) = opened();
     let mut sent = frames(&mut stream.sealer, &[b"one"]).concat();
     let whole = sent.as_ptr_range();
     match decoder.decode(&mut Input::new(&mut sent)) {
@@ -126,7 +126,7 @@ fn whole_frames_are_lent_from_the_input() {
 #[test]
 fn no_frame_can_be_changed_repeated_moved_or_left_out() {
     let sealed = || {
-        let (mut stream, decoder, _) = opened();
+        let (mut stream, decoder) = opened();
         (frames(&mut stream.sealer, &[b"one", b"two"]), decoder)
     };
     let (sent, _) = sealed();
@@ -152,6 +152,10 @@ fn no_frame_can_be_changed_repeated_moved_or_left_out() {
         events(&mut decoder, [&over[..]]).as_slice(),
         [Event::Error(FrameError::TooLarge { .. })]
     ));
+    // Nothing more comes of it, but last words can be sealed.
+    assert!(decoder.is_finished() && decoder.held_bytes() == 0);
+    assert_eq!(events(&mut decoder, [&over[..]]), []);
+    assert!(decoder.sealer().is_some());
 }
 
 #[test]
@@ -242,7 +246,7 @@ proptest! {
         bytes in prop::collection::vec(any::<u8>(), 0..200),
         piece_bytes in 1usize..50,
     ) {
-        let (_, mut decoder, _) = opened();
+        let (_, mut decoder) = opened();
         let came = events(&mut decoder, bytes.chunks(piece_bytes));
         prop_assert!(came.iter().all(|event| matches!(event, Event::Error(_))));
         prop_assert!(came.len() <= 1 && decoder.held_bytes() <= 2 * bytes.len());

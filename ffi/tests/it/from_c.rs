@@ -93,7 +93,7 @@ async fn token(api: &HttpApi, user: &str) -> String {
 async fn chat(program: Command, server: &Addresses, api: &HttpApi, names: [&str; 2]) -> String {
     let mut program = program;
     let (address, port) = server.udp.as_ref().unwrap().rsplit_once(':').unwrap();
-    program.args([address, port, server.udp_pins.as_ref().unwrap()]);
+    program.args([address, port, server.pins.as_ref().unwrap()]);
     for name in names {
         program.arg(name).arg(token(api, name).await);
     }

@@ -70,7 +70,8 @@ impl EventLoop {
         let _ = socket.set_nodelay(true);
         let key = self.connections.insert_with(|key| {
             let channel = Channel::new(key, peer, framing, now_ms);
-            Connection::new(Transport::stream(socket, framing), channel)
+            let keys = self.bench.shared.stream_keys.as_ref();
+            Connection::new(Transport::stream(socket, framing, keys), channel)
         });
         self.bench.metrics.accepted.increment(1);
         self.bench.metrics.connections.increment(1);

@@ -1,7 +1,7 @@
 //! Too much of everything: lanes that are full, clients that do not read or do
 //! not ack. Memory stays bounded, and the client learns what to do.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use sluice_bus::MemoryBusConfig;
 use sluice_protocol::packet::{Ping, SyncHeads, packet::Body};
@@ -119,12 +119,21 @@ async fn more_unanswered_pulls_than_may_be_are_put_off() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_is_bounded_and_told_to_pull() {
+    is_bounded_and_told_to_pull(Client::connect_narrow).await;
+}
+
+#[tokio::test]
+async fn so_is_one_that_encrypts() {
+    is_bounded_and_told_to_pull(Client::connect_sealed_narrow).await;
+}
+
+async fn is_bounded_and_told_to_pull(by: impl AsyncFn(SocketAddr) -> Client) {
     let mut config = config();
     config.push.window_max_bytes = 16 * 1024 * 1024;
     config.push.rto_initial_ms = 60_000;
     let high_bytes = config.push.output_high_bytes;
     let rig = Rig::start_with(config).await;
-    let mut bob = Client::connect_narrow(rig.tcp).await;
+    let mut bob = by(rig.tcp).await;
     bob.login("bob", "phone").await;
     let body = vec![1; 50_000];
     for _ in 0..300 {

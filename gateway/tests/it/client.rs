@@ -4,7 +4,10 @@ use std::{net::SocketAddr, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use prost::Message as _;
-use sluice_codec::PacketCodec;
+use sluice_codec::{
+    PacketCodec,
+    sealed_tcp::{SealedStream, StreamConnector},
+};
 use sluice_protocol::{
     ClientMsgId, PROTOCOL_VERSION, WEBSOCKET_SUBPROTOCOL,
     packet::{
@@ -12,7 +15,10 @@ use sluice_protocol::{
         packet::Body, send::Target,
     },
 };
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpSocket, TcpStream},
+};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream,
     tungstenite::{self, client::IntoClientRequest},
@@ -20,7 +26,7 @@ use tokio_tungstenite::{
 use tokio_util::codec::Framed;
 
 use crate::{
-    rig::{now_ms, token},
+    rig::{datagram_key, now_ms, token},
     udp_client::UdpClient,
 };
 
@@ -65,6 +71,16 @@ pub(crate) fn text(to: &str, body: &str) -> Send {
     }
 }
 
+/// The handshake of an encrypted stream.
+pub(crate) async fn open_sealed(socket: &mut TcpStream) -> SealedStream {
+    let begun = StreamConnector::begin(datagram_key().pin(), rand::random());
+    let (connector, opening) = begun.unwrap();
+    socket.write_all(&opening).await.unwrap();
+    let mut answer = [0; StreamConnector::ANSWER_BYTES];
+    socket.read_exact(&mut answer).await.unwrap();
+    connector.finish(&answer).unwrap()
+}
+
 // === impl Client ===
 
 impl Client {
@@ -81,6 +97,26 @@ impl Client {
         socket.set_recv_buffer_size(32 * 1024).unwrap();
         let socket = socket.connect(address).await.unwrap();
         Self::Tcp(Framed::new(socket, PacketCodec::new(1 << 20, 1 << 20)))
+    }
+
+    /// Encrypted TCP.
+    pub(crate) async fn connect_sealed(address: SocketAddr) -> Self {
+        let socket = TcpStream::connect(address).await.unwrap();
+        socket.set_nodelay(true).unwrap();
+        Self::seal(socket).await
+    }
+
+    /// The same, as [`Client::connect_narrow`].
+    pub(crate) async fn connect_sealed_narrow(address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(32 * 1024).unwrap();
+        Self::seal(socket.connect(address).await.unwrap()).await
+    }
+
+    async fn seal(mut socket: TcpStream) -> Self {
+        let stream = open_sealed(&mut socket).await;
+        let codec = PacketCodec::sealed(1 << 20, 1 << 20, stream);
+        Self::Tcp(Framed::new(socket, codec))
     }
 
     pub(crate) async fn connect_ws(address: SocketAddr) -> Self {

@@ -22,6 +22,7 @@ mod pushes;
 mod registration;
 mod requests;
 mod rig;
+mod sealed;
 mod services;
 mod udp;
 mod udp_client;

@@ -127,7 +127,7 @@ impl Rig {
     }
 }
 
-/// Of the UDP port.
+/// Of the UDP port and encrypted TCP.
 pub(crate) fn datagram_key() -> ServerKey {
     ServerKey::from_secret([7; 32])
 }

@@ -153,6 +153,7 @@ fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::BadPacket
         | ErrorCode::UnexpectedPacket
         | ErrorCode::UnsupportedVersion
+        | ErrorCode::EncryptionRequired
         | ErrorCode::BadRequest
         | ErrorCode::ClockSkew
         | ErrorCode::Expired => StatusCode::BAD_REQUEST,

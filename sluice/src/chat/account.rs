@@ -5,8 +5,8 @@ use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, anyhow};
 use sluice_client::{
-    ApiError, Client, DeviceId, Endpoint, EventStream, HttpApi, LocalState, Platform, StartError,
-    Transport, UserId,
+    ApiError, Client, DeviceId, Endpoint, EventStream, HttpApi, LocalState, Platform, ServerPins,
+    StartError, Transport, UserId,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -19,9 +19,13 @@ pub struct AccountArgs {
     /// Address of the server's HTTP API
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     server: String,
-    /// How to connect: auto, tcp, ws or udp
+    /// How to connect: auto, tcp, tcp+noise (encrypted), ws or udp
     #[arg(long, value_name = "NAME", default_value = "auto", value_parser = transport)]
     transport: Transport,
+    /// The gateway's keys for udp and tcp+noise, as `sluice keygen` prints them; by
+    /// GET /endpoints unless told
+    #[arg(long, value_name = "PINS")]
+    pins: Option<ServerPins>,
     /// Who you are
     #[arg(long, value_name = "NAME", value_parser = UserId::parse)]
     pub(crate) user: UserId,
@@ -63,10 +67,11 @@ pub(crate) fn transport(name: &str) -> Result<Transport, String> {
     match name {
         "auto" => Ok(Transport::Auto),
         "tcp" => Ok(Transport::Tcp),
+        "tcp+noise" => Ok(Transport::SealedTcp),
         "ws" => Ok(Transport::WebSocket),
         "udp" => Ok(Transport::Udp),
         other => Err(format!(
-            "there is no transport {other:?}; there are auto, tcp, ws and udp"
+            "there is no transport {other:?}; there are auto, tcp, tcp+noise, ws and udp"
         )),
     }
 }
@@ -95,7 +100,12 @@ impl AccountArgs {
         state: StateDefault,
         shutdown: CancellationToken,
     ) -> anyhow::Result<Account> {
-        let endpoints = self.find_server().await?;
+        let mut endpoints = self.find_server().await?;
+        if let Some(pins) = &self.pins {
+            for endpoint in &mut endpoints {
+                endpoint.pins = Some(pins.clone());
+            }
+        }
         let api = HttpApi::new(&self.server).map_err(|error| anyhow!("--server: {error}"))?;
         let password = password::read(&self.user, self.register, shutdown).await?;
         if self.register {
@@ -231,10 +241,11 @@ mod tests {
     #[test]
     fn transports_have_names() {
         assert_eq!(transport("ws"), Ok(Transport::WebSocket));
+        assert_eq!(transport("tcp+noise"), Ok(Transport::SealedTcp));
         assert!(
             transport("pigeon")
                 .unwrap_err()
-                .contains("auto, tcp, ws and udp")
+                .contains("auto, tcp, tcp+noise, ws and udp")
         );
     }
 }

@@ -5,9 +5,9 @@ use std::{io::Write, process::ExitCode};
 use super::serve::Place;
 use crate::datagram_keys;
 
-/// Print the pins of the UDP port's keys, which are made where there are none
+/// Print the pins of the keys of UDP and encrypted TCP, which are made where there are none
 ///
-/// Clients that connect over UDP pin the gateway's public key. Gateways that
+/// Clients that connect over UDP or encrypted TCP pin the gateway's public key. Gateways that
 /// clients choose among share their keys: the same key file, or
 /// SLUICE__DATAGRAMS__KEYS. `GET /endpoints` tells the pins as well.
 #[derive(Debug, clap::Args)]

@@ -318,7 +318,7 @@ impl Member {
                 tcp: Some(any()),
                 ws: Some(any()),
                 udp: Some(any()),
-                udp_pins: None,
+                pins: None,
                 gateways: Vec::new(),
             },
             process: None,

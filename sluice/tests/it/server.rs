@@ -29,7 +29,7 @@ pub(crate) struct Addresses {
     pub(crate) tcp: SocketAddr,
     pub(crate) ws: SocketAddr,
     pub(crate) udp: SocketAddr,
-    pub(crate) udp_pins: String,
+    pub(crate) pins: String,
 }
 
 impl Server {
@@ -74,7 +74,7 @@ impl Server {
             tcp: Some(self.addresses.tcp),
             ws: Some(ws),
             udp: Some(self.addresses.udp),
-            pins: Some(self.addresses.udp_pins.parse().unwrap()),
+            pins: Some(self.addresses.pins.parse().unwrap()),
         }
     }
 
