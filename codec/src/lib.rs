@@ -21,6 +21,7 @@ mod decoder;
 mod error;
 mod framing;
 mod input;
+pub mod packed;
 mod packet;
 mod packet_codec;
 mod partial;

@@ -24,7 +24,8 @@ use tokio::sync::oneshot;
 use crate::{
     admin_error::AdminError,
     bus_health::BusHealth,
-    connection::Connection,
+    channel::{Channel, Phase},
+    connections::Sight,
     ledger::Ledger,
     mailbox::{Mail, Mailbox, RowOrder},
     workbench::Workbench,
@@ -60,6 +61,8 @@ pub(crate) struct ConnectionRow {
     dropped_pushes: u32,
     pending_requests: usize,
     rtt_ms: Option<u32>,
+    /// Nothing is under way, and its state is packed.
+    asleep: bool,
     memory_bytes: usize,
     memory: Ledger,
 }
@@ -181,18 +184,20 @@ async fn connections(
 // === impl ConnectionRow ===
 
 impl ConnectionRow {
-    pub(crate) fn of(connection: &Connection, bench: &Workbench) -> Self {
-        use crate::channel::Phase;
-        let channel = &connection.channel;
+    pub(crate) fn of(sight: &Sight<'_>, bench: &Workbench) -> Option<Self> {
+        sight.channel(|channel| Some(Self::of_channel(sight, channel, bench)))
+    }
+
+    fn of_channel(sight: &Sight<'_>, channel: &Channel, bench: &Workbench) -> Self {
         let identity = channel.identity.as_ref();
-        let memory = Ledger::of(connection);
+        let memory = sight.memory();
         let now_ms = bench.now.mono_ms;
         Self {
             connection: bench.connection_id(channel.key).to_string(),
             user: identity.map(|identity| identity.user.to_string()),
             device: identity.map(|identity| identity.device.to_string()),
             peer: channel.peer,
-            transport: connection.transport.name(channel.framing),
+            transport: sight.transport(),
             phase: match channel.phase {
                 Phase::AwaitLogin => "await_login",
                 Phase::Opening => "opening",
@@ -208,6 +213,7 @@ impl ConnectionRow {
             dropped_pushes: channel.pushes_dropped,
             pending_requests: channel.requests.as_ref().map_or(0, |table| table.len()),
             rtt_ms: channel.rtt.srtt_ms(),
+            asleep: sight.is_asleep(),
             memory_bytes: memory.total(),
             memory,
         }
@@ -215,12 +221,12 @@ impl ConnectionRow {
 }
 
 /// What connections are sorted by.
-pub(crate) fn rank(connection: &Connection, order: RowOrder, now_ms: u64) -> u64 {
-    let channel = &connection.channel;
+pub(crate) fn rank(sight: &Sight<'_>, order: RowOrder, now_ms: u64) -> u64 {
+    let of_channel = |look: fn(&Channel) -> u64| sight.numbers(look).unwrap_or(0);
     match order {
-        RowOrder::Memory => Ledger::of(connection).total() as u64,
-        RowOrder::Traffic => channel.read_bytes.saturating_add(channel.written_bytes),
-        RowOrder::Unacked => channel.pushes.as_ref().map_or(0, |w| w.len() as u64),
-        RowOrder::Age => now_ms.saturating_sub(channel.accepted_ms),
+        RowOrder::Memory => sight.memory().total() as u64,
+        RowOrder::Traffic => of_channel(|c| c.read_bytes.saturating_add(c.written_bytes)),
+        RowOrder::Unacked => of_channel(|c| c.pushes.as_ref().map_or(0, |w| w.len() as u64)),
+        RowOrder::Age => now_ms.saturating_sub(of_channel(|c| c.accepted_ms)),
     }
 }

@@ -4,12 +4,13 @@
 use std::{
     io::{self, Read},
     net::SocketAddr,
+    sync::Arc,
 };
 
 use mio::net::TcpStream;
 use sluice_codec::{
     Frame, FrameError, Framing, Input,
-    datagram::{AddressTicket, End, SessionHeader},
+    datagram::{self, AddressTicket, End, SessionHeader},
     decode_packet, websocket,
 };
 use sluice_protocol::{limits::FRAME_MAX_BYTES_BEFORE_LOGIN, packet::CloseReason};
@@ -18,10 +19,11 @@ use crate::{
     channel::Channel,
     config::TcpEncryption,
     context::ChannelContext,
-    datagram::ticket,
+    datagram::{DATAGRAM_FRAMING, DatagramLink, ticket},
     farewell::Farewell,
     handlers::Admission,
     pipeline::{Flow, Pipeline},
+    slab::ChannelKey,
     transport::Transport,
     workbench::Workbench,
 };
@@ -31,13 +33,54 @@ use crate::{
 pub(crate) struct Connection {
     pub(crate) transport: Transport,
     pub(crate) channel: Channel,
+    /// It was reached for in this turn ([`crate::connections`]).
+    pub(crate) is_touched: bool,
 }
 
 // === impl Connection ===
 
 impl Connection {
     pub(crate) fn new(transport: Transport, channel: Channel) -> Self {
-        Self { transport, channel }
+        Self {
+            transport,
+            channel,
+            is_touched: false,
+        }
+    }
+
+    /// Appends all that the connection is but its key, and answers true; appends
+    /// nothing and answers false if something is under way, or it has a socket.
+    pub(crate) fn pack(&self, now_ms: u64, out: &mut Vec<u8>) -> bool {
+        let Transport::Datagram(link) = &self.transport else {
+            return false;
+        };
+        let start = out.len();
+        if !self.channel.pack(now_ms, out) || !link.pack(out) {
+            out.truncate(start);
+            return false;
+        }
+        true
+    }
+
+    /// What was packed.
+    pub(crate) fn unpack(
+        key: ChannelKey,
+        mut packed: &[u8],
+        config: &Arc<datagram::Config>,
+    ) -> Option<Self> {
+        let channel = Channel::unpack(key, DATAGRAM_FRAMING, &mut packed)?;
+        let link = DatagramLink::unpack(&mut packed, Arc::clone(config))?;
+        Some(Self::new(Transport::Datagram(Box::new(link)), channel))
+    }
+
+    /// The channel alone of what was packed.
+    pub(crate) fn unpack_channel(key: ChannelKey, mut packed: &[u8]) -> Option<Channel> {
+        Channel::unpack(key, DATAGRAM_FRAMING, &mut packed)
+    }
+
+    /// The same without who it is.
+    pub(crate) fn unpack_unnamed(key: ChannelKey, mut packed: &[u8]) -> Option<Channel> {
+        Channel::unpack_unnamed(key, DATAGRAM_FRAMING, &mut packed)
     }
 
     /// The timer has fired.
@@ -64,7 +107,9 @@ impl Connection {
         header: &SessionHeader,
         datagram: &mut [u8],
     ) -> bool {
-        let Self { transport, channel } = self;
+        let Self {
+            transport, channel, ..
+        } = self;
         let Transport::Datagram(link) = transport else {
             return false;
         };
@@ -95,7 +140,9 @@ impl Connection {
 
     /// Ends with the session, and sees to it in time.
     fn heed_link(&mut self, bench: &mut Workbench) {
-        let Self { transport, channel } = self;
+        let Self {
+            transport, channel, ..
+        } = self;
         let Transport::Datagram(link) = transport else {
             return;
         };
@@ -167,7 +214,9 @@ impl Connection {
 
     /// Decodes and handles all frames in these bytes.
     fn take_in(&mut self, bench: &mut Workbench, pipeline: &Pipeline, bytes: &mut [u8]) {
-        let Self { transport, channel } = self;
+        let Self {
+            transport, channel, ..
+        } = self;
         let Transport::Stream { decoder, .. } = transport else {
             return;
         };
@@ -240,7 +289,9 @@ impl Connection {
     }
 
     fn write_datagrams(&mut self, bench: &mut Workbench) {
-        let Self { transport, channel } = self;
+        let Self {
+            transport, channel, ..
+        } = self;
         let Transport::Datagram(link) = transport else {
             return;
         };

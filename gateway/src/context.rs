@@ -128,4 +128,5 @@ impl ChannelContext<'_> {
     }
 }
 
-const UNANSWERED_FORGIVEN_MS: u64 = 10_000;
+/// After so long an answer is not waited for any more.
+pub(crate) const UNANSWERED_FORGIVEN_MS: u64 = 10_000;

@@ -11,7 +11,7 @@ mod port;
 mod socket;
 pub(crate) mod ticket;
 
-pub(crate) use link::DatagramLink;
+pub(crate) use link::{DATAGRAM_FRAMING, DatagramLink};
 pub(crate) use outgoing::Outgoing;
 pub(crate) use port::{DatagramPort, Errand, Strayed, answer_with};
 pub(crate) use socket::{DatagramSocket, ReceiveBuffers};

@@ -20,7 +20,7 @@ use crate::{
     ack_tally::AckTally,
     admin::{ConnectionRow, rank},
     channel::Channel,
-    connection::Connection,
+    connections::{Connections, Sight},
     datagram::{DatagramPort, ReceiveBuffers, Strayed},
     farewell::{Farewell, go_away},
     handover::Handovers,
@@ -30,7 +30,7 @@ use crate::{
     output::OutputPool,
     pipeline::Pipeline,
     shared::Shared,
-    slab::{ChannelKey, Slab},
+    slab::ChannelKey,
     transport::Transport,
     workbench::{Orphans, Random, Workbench},
 };
@@ -50,7 +50,7 @@ pub(crate) struct EventLoop {
     accept_more: bool,
     /// No accepting before this, after the process ran out of descriptors.
     accept_paused_until_ms: u64,
-    connections: Slab<Connection>,
+    connections: Connections,
     bench: Workbench,
     pipeline: Pipeline,
     mailbox: Mailbox,
@@ -68,7 +68,7 @@ const MAILBOX_MAX: usize = 256;
 /// Without timers a loop still looks around this often.
 const IDLE_WAIT_MS: u64 = 1_000;
 
-/// The slot number of tokens that name no channel ([`Slab`] leaves it out).
+/// The slot number of tokens that name no channel ([`Connections`] leaves it out).
 const NO_SLOT: u64 = u32::MAX as u64;
 const WAKER: Token = Token(NO_SLOT as usize);
 
@@ -95,6 +95,7 @@ impl EventLoop {
         let connections_max = shared.config.connections_per_loop_max;
         let now = shared.clock.now();
         let pipeline = shared.pipeline.clone();
+        let connections = Connections::new(connections_max, Arc::clone(&shared.datagram_config));
         let bench = Workbench {
             shared,
             event_loop,
@@ -124,7 +125,7 @@ impl EventLoop {
             unsent: Vec::new(),
             accept_more: false,
             accept_paused_until_ms: 0,
-            connections: Slab::new(connections_max),
+            connections,
             bench,
             pipeline,
             mailbox: mailbox.clone(),
@@ -183,6 +184,7 @@ impl EventLoop {
         self.serve_ready();
         self.write_dirty();
         self.bench.outgoing.flush(&self.bench.metrics);
+        self.connections.rest(self.bench.now.mono_ms);
         if self.tally_due() {
             self.flush_tally();
         }
@@ -268,12 +270,14 @@ impl EventLoop {
             }
             // Whoever asked may have gone.
             Mail::Binds(answer) => {
-                let channels = self.connections.iter().map(|c| &c.channel);
-                let _ = answer.send(channels.filter_map(|c| c.bind(&self.bench)).collect());
+                let sights = self.connections.sights();
+                let binds = sights.filter_map(|(_, it)| it.channel(|c| c.bind(&self.bench)));
+                let _ = answer.send(binds.collect());
             }
             Mail::Sessions(answer) => {
-                let channels = self.connections.iter().map(|c| &c.channel);
-                let sessions = channels.filter_map(|c| c.live_session(&self.bench));
+                let sights = self.connections.sights();
+                let sessions =
+                    sights.filter_map(|(_, it)| it.channel(|c| c.live_session(&self.bench)));
                 let _ = answer.send(sessions.collect());
             }
             Mail::Reasserted(binds) => binds.into_iter().for_each(|bind| self.confirm(bind)),
@@ -354,11 +358,11 @@ impl EventLoop {
 
     /// Ranks all channels, but spells out only those that are asked for: with a
     /// hundred thousand of them the loop must not stand still for a list.
-    fn rows(&mut self, order: RowOrder, rows_max: usize) -> Rows {
+    fn rows(&self, order: RowOrder, rows_max: usize) -> Rows {
         let now_ms = self.bench.now.mono_ms;
-        let connections = self.connections.iter();
-        let mut ranked: Vec<_> = connections
-            .map(|connection| (rank(connection, order, now_ms), connection.channel.key))
+        let sights = self.connections.sights();
+        let mut ranked: Vec<_> = sights
+            .map(|(key, sight)| (rank(&sight, order, now_ms), key))
             .collect();
         let total = ranked.len();
         let by_rank = |(rank, _): &(u64, ChannelKey)| std::cmp::Reverse(*rank);
@@ -369,18 +373,21 @@ impl EventLoop {
         ranked.sort_unstable_by_key(by_rank);
         let mut rows = Vec::with_capacity(ranked.len());
         for (rank, key) in ranked {
-            if let Some(connection) = self.connections.get_mut(key) {
-                rows.push((rank, ConnectionRow::of(connection, &self.bench)));
-            }
+            let sight = self.connections.sight(key);
+            let row = sight.and_then(|sight| ConnectionRow::of(&sight, &self.bench));
+            rows.extend(row.map(|row| (rank, row)));
         }
         Rows { rows, total }
     }
 
     fn load(&self) -> LoopLoad {
         let mut load = LoopLoad::default();
-        for connection in self.connections.iter() {
-            let channel = &connection.channel;
+        for (_, sight) in self.connections.sights() {
             load.channels += 1;
+            let Sight::Awake(connection) = sight else {
+                continue;
+            };
+            let channel = &connection.channel;
             load.unacked_pushes += channel.pushes.as_ref().map_or(0, |window| window.len());
             load.unanswered += channel.unanswered as usize;
         }

@@ -2,15 +2,15 @@
 
 use serde::Serialize;
 
-use crate::{channel::Identity, connection::Connection, slab::Slab};
+use crate::{channel::Identity, connection::Connection, connections::Connections};
 
 /// Bytes held for one connection. What the kernel holds for its socket (some
 /// 4 KB) comes on top; entries that several windows share are not counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Ledger {
-    /// Its place in the slab: socket, decoder, channel; and its timer.
+    /// Its place in the slab, and its timer; while it is awake socket, decoder, channel.
     pub(crate) slot: usize,
-    /// Names of user and device, and the session.
+    /// Names of user and device, and the session; while it is asleep all that it is.
     pub(crate) session: usize,
     /// Keys of an encrypted TCP connection.
     pub(crate) sealing: usize,
@@ -35,7 +35,7 @@ impl Ledger {
     pub(crate) fn of(connection: &Connection) -> Self {
         let channel = &connection.channel;
         Self {
-            slot: Slab::<Connection>::SLOT_BYTES + TIMER_BYTES,
+            slot: Connections::SLOT_BYTES + size_of::<Connection>() + TIMER_BYTES,
             session: channel.identity.as_ref().map_or(0, |identity| {
                 size_of::<Identity>()
                     + 2 * ARC_BYTES
@@ -47,6 +47,15 @@ impl Ledger {
             output: channel.output.as_ref().map_or(0, |o| o.heap_bytes()),
             pushes: channel.pushes.as_ref().map_or(0, |w| w.heap_bytes()),
             requests: channel.requests.as_ref().map_or(0, |r| r.heap_bytes()),
+        }
+    }
+
+    /// Of one that sleeps, packed in so many bytes.
+    pub(crate) fn asleep(packed_bytes: usize) -> Self {
+        Self {
+            slot: Connections::SLOT_BYTES + TIMER_BYTES,
+            session: packed_bytes,
+            ..Self::default()
         }
     }
 
@@ -62,7 +71,7 @@ mod tests {
 
     #[test]
     fn an_idle_channel_stays_small() {
-        let slot = Slab::<Connection>::SLOT_BYTES;
+        let slot = Connections::SLOT_BYTES + size_of::<Connection>();
         assert!(slot <= 384, "a slot has {slot} bytes");
         let session = size_of::<Identity>() + 2 * ARC_BYTES + 2 * 16;
         assert!(session <= 192, "a session has {session} bytes");

@@ -25,6 +25,7 @@ mod channel;
 mod clock;
 pub mod config;
 mod connection;
+mod connections;
 mod context;
 mod datagram;
 mod deadlines;

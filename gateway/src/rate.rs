@@ -71,6 +71,18 @@ impl RateMeter {
         trial.take(rate, now_ms).is_err()
     }
 
+    /// The number to be kept of it; 0 once everything has been paid for.
+    pub(crate) fn pack(&self, now_ms: u64) -> u64 {
+        match self.is_rested(now_ms) {
+            true => 0,
+            false => self.paid_at_us,
+        }
+    }
+
+    pub(crate) fn unpack(paid_at_us: u64) -> Self {
+        Self { paid_at_us }
+    }
+
     /// True when everything has been paid for: as good as a new meter.
     pub(crate) fn is_rested(&self, now_ms: u64) -> bool {
         self.paid_at_us <= now_ms.saturating_mul(1000)

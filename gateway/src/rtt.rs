@@ -1,5 +1,7 @@
 //! Round trip times and the retransmission timeout, after RFC 6298.
 
+use sluice_codec::packed::{put_number, take_narrow};
+
 /// Smoothed RTT of one connection, in eight bytes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct RttEstimator {
@@ -36,6 +38,18 @@ impl RttEstimator {
         // RTTVAR = 3/4 RTTVAR + 1/4 |SRTT - R|, SRTT = 7/8 SRTT + 1/8 R.
         self.rttvar_x4 = self.rttvar_x4 - self.rttvar_x4 / 4 + off_by;
         self.srtt_x8 = (self.srtt_x8 - self.srtt_x8 / 8 + rtt).max(1);
+    }
+
+    pub(crate) fn pack(self, out: &mut Vec<u8>) {
+        put_number(out, self.srtt_x8.into());
+        put_number(out, self.rttvar_x4.into());
+    }
+
+    pub(crate) fn unpack(input: &mut &[u8]) -> Option<Self> {
+        Some(Self {
+            srtt_x8: take_narrow(input)?,
+            rttvar_x4: take_narrow(input)?,
+        })
     }
 
     /// Milliseconds; `None` before the first sample.

@@ -122,22 +122,26 @@ impl<T> Slab<T> {
         Some(value)
     }
 
-    pub(crate) fn keys(&self) -> Vec<ChannelKey> {
-        let slots = self.chunks.iter().flatten().zip(0..);
-        slots
-            .filter(|(slot, _)| slot.value.is_some())
-            .map(|(slot, index)| ChannelKey {
-                slot: index,
-                generation: slot.generation,
-            })
-            .collect()
+    pub(crate) fn get(&self, key: ChannelKey) -> Option<&T> {
+        let index = key.slot as usize;
+        let chunk = self.chunks.get(index / CHUNK_SLOTS)?;
+        let slot = chunk.get(index % CHUNK_SLOTS)?;
+        (slot.generation == key.generation).then_some(slot.value.as_ref()?)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.chunks
-            .iter()
-            .flatten()
-            .filter_map(|slot| slot.value.as_ref())
+    pub(crate) fn keys(&self) -> Vec<ChannelKey> {
+        self.iter().map(|(key, _)| key).collect()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ChannelKey, &T)> {
+        let slots = self.chunks.iter().flatten().zip(0..);
+        slots.filter_map(|(slot, index)| {
+            let key = ChannelKey {
+                slot: index,
+                generation: slot.generation,
+            };
+            Some((key, slot.value.as_ref()?))
+        })
     }
 
     fn slot_mut(&mut self, index: u32) -> Option<&mut Slot<T>> {

@@ -70,9 +70,18 @@ impl ServerProcess {
 
     /// Starts `program serve` on free ports with its data in a folder that goes with it.
     pub async fn start(program: &Path, data: GuardedFolder) -> anyhow::Result<Self> {
+        Self::start_with(program, data, CONFIG).await
+    }
+
+    /// The same with a configuration.
+    pub async fn start_with(
+        program: &Path,
+        data: GuardedFolder,
+        settings: &str,
+    ) -> anyhow::Result<Self> {
         let data = Arc::new(data);
         let config = data.path().join("sluice.toml");
-        std::fs::write(&config, CONFIG)?;
+        std::fs::write(&config, settings)?;
         let mut command = Command::new(program);
         command
             .arg("serve")

@@ -28,6 +28,20 @@ pub struct TimerHandle {
 }
 
 impl TimerHandle {
+    /// As one number, for an owner that packs what it holds.
+    pub fn to_bits(self) -> u64 {
+        u64::from(self.generation.get()) << 32 | u64::from(self.index)
+    }
+
+    /// What [`TimerHandle::to_bits`] gave; `None` of a number that it can't have given.
+    pub fn from_bits(bits: u64) -> Option<Self> {
+        Some(Self {
+            // Truncation takes the two halves apart again.
+            index: bits as u32,
+            generation: NonZeroU32::new((bits >> 32) as u32)?,
+        })
+    }
+
     #[inline]
     pub(crate) fn index(self) -> u32 {
         self.index
@@ -179,6 +193,16 @@ mod tests {
         assert_eq!(size_of::<Entry<u64>>() + size_of::<Link>(), 32);
         assert_eq!(size_of::<TimerHandle>(), 8);
         assert_eq!(size_of::<Option<TimerHandle>>(), 8);
+    }
+
+    #[test]
+    fn a_handle_may_be_kept_as_a_number() {
+        let mut slab: Slab<u8> = Slab::new(8);
+        for payload in 0..8 {
+            let handle = slab.insert(0, payload).expect("room for eight");
+            assert_eq!(TimerHandle::from_bits(handle.to_bits()), Some(handle));
+        }
+        assert_eq!(TimerHandle::from_bits(7), None);
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! what each reliable message costs ([`charge`]) when it is first sent or seen;
 //! the receiver moves the limit up as it hands messages on. Counts wrap.
 
+use crate::packed::{put_number, take_narrow};
+
 use super::config::{CREDIT_WINDOW_BYTES, MESSAGE_MAX_BYTES, MESSAGE_OVERHEAD_BYTES};
 
 /// A limit is told when it has risen by this much. What is not told must leave
@@ -93,5 +95,28 @@ impl Credit {
 
     fn current_limit(&self) -> u32 {
         self.released.wrapping_add(CREDIT_WINDOW_BYTES)
+    }
+
+    pub(super) fn pack(self, out: &mut Vec<u8>) {
+        // The counts grow for ever; what lies between them is at most a window.
+        let room = self.limit.wrapping_sub(self.sent);
+        let peers_room = self.told.wrapping_sub(self.seen);
+        let held = self.seen.wrapping_sub(self.released);
+        for value in [self.sent, room, self.seen, peers_room, held] {
+            put_number(out, value.into());
+        }
+    }
+
+    pub(super) fn unpack(input: &mut &[u8]) -> Option<Self> {
+        let (sent, room): (u32, u32) = (take_narrow(input)?, take_narrow(input)?);
+        let (seen, peers_room): (u32, u32) = (take_narrow(input)?, take_narrow(input)?);
+        let held = take_narrow(input)?;
+        Some(Self {
+            limit: sent.wrapping_add(room),
+            sent,
+            told: seen.wrapping_add(peers_room),
+            seen,
+            released: seen.wrapping_sub(held),
+        })
     }
 }

@@ -6,6 +6,7 @@
 //! pings after a silence are answered without one, the silence grows.
 
 use super::config::Config;
+use crate::packed::{put_number, take_narrow};
 
 /// A silence shorter than this proves nothing of a NAT.
 const SILENCE_MIN_MS: u32 = 5_000;
@@ -67,5 +68,19 @@ impl Keepalive {
             self.ceiling_ms = (silence_ms / 3 * 2).max(config.keepalive_min_ms);
             self.interval_ms = self.interval_ms.min(self.ceiling_ms);
         }
+    }
+
+    pub(super) fn pack(self, out: &mut Vec<u8>) {
+        for value in [self.interval_ms, self.ceiling_ms, self.silence_ms] {
+            put_number(out, value.into());
+        }
+    }
+
+    pub(super) fn unpack(input: &mut &[u8]) -> Option<Self> {
+        Some(Self {
+            interval_ms: take_narrow(input)?,
+            ceiling_ms: take_narrow(input)?,
+            silence_ms: take_narrow(input)?,
+        })
     }
 }

@@ -17,6 +17,9 @@ use chacha20poly1305::{AeadInPlace, ChaCha20Poly1305, KeyInit, Nonce, Tag};
 use super::{
     ConnectionId, PACKET_NUMBER_MAX, SessionHeader, TruncatedNumber, noise::Split, secret::Secret,
 };
+use crate::packed::{
+    put_difference, put_number, take_array, take_byte, take_difference, take_narrow, take_number,
+};
 
 /// Bytes that sealing adds behind a payload.
 pub const TAG_BYTES: usize = 16;
@@ -250,6 +253,23 @@ impl SessionKeys {
             .as_ref()
             .map_or(0, |_| size_of::<LastKey>())
     }
+
+    /// The keys lie in `out` as they are: whoever has it wipes it.
+    pub(super) fn pack(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.connection_id.as_bytes());
+        out.push(u8::from(self.is_client));
+        self.sender.pack(out);
+        self.receiver.pack(out);
+    }
+
+    pub(super) fn unpack(input: &mut &[u8]) -> Option<Self> {
+        Some(Self {
+            connection_id: ConnectionId::from_bytes(take_array(input)?),
+            is_client: take_byte(input)? != 0,
+            sender: Sender::unpack(input)?,
+            receiver: Receiver::unpack(input)?,
+        })
+    }
 }
 
 // === impl Sender ===
@@ -270,6 +290,28 @@ impl Sender {
         self.rotation_wanted = false;
         self.first_number = number;
         self.since_us = now_us;
+    }
+
+    fn pack(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.key.as_bytes());
+        out.push(u8::from(self.phase) | u8::from(self.rotation_wanted) << 1);
+        put_number(out, self.first_number);
+        put_number(out, self.since_us);
+        put_difference(out, self.next_number, self.first_number);
+    }
+
+    fn unpack(input: &mut &[u8]) -> Option<Self> {
+        let key = Secret::from_bytes(take_array(input)?);
+        let flags = take_byte(input)?;
+        let first_number = take_number(input)?;
+        Some(Self {
+            key,
+            phase: flags & 1 != 0,
+            rotation_wanted: flags & 2 != 0,
+            first_number,
+            since_us: take_number(input)?,
+            next_number: take_difference(input, first_number)?,
+        })
     }
 }
 
@@ -317,6 +359,37 @@ impl Receiver {
             return Err(OpenError::Forged);
         }
         Ok(())
+    }
+
+    fn pack(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.key.as_bytes());
+        out.push(u8::from(self.phase) | u8::from(self.last.is_some()) << 1);
+        put_number(out, self.forgeries.into());
+        put_number(out, self.first_number);
+        if let Some(last) = &self.last {
+            out.extend_from_slice(last.key.as_bytes());
+            put_number(out, last.until_us);
+        }
+    }
+
+    fn unpack(input: &mut &[u8]) -> Option<Self> {
+        let key = Secret::from_bytes(take_array(input)?);
+        let flags = take_byte(input)?;
+        let (forgeries, first_number) = (take_narrow(input)?, take_number(input)?);
+        let last = match flags & 2 != 0 {
+            true => Some(Box::new(LastKey {
+                key: Secret::from_bytes(take_array(input)?),
+                until_us: take_number(input)?,
+            })),
+            false => None,
+        };
+        Some(Self {
+            key,
+            phase: flags & 1 != 0,
+            forgeries,
+            first_number,
+            last,
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 //! messages remembers of its channels.
 
 use super::Channel;
+use crate::packed::{put_number, take_byte, take_narrow, take_number};
 
 /// Numbers of one channel, wrapping.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -47,6 +48,44 @@ impl ChannelNumbers {
     pub(crate) fn heap_bytes(&self) -> usize {
         self.others.as_ref().map_or(0, |others| {
             size_of_val(&**others) + others.capacity() * size_of::<(Channel, Numbers)>()
+        })
+    }
+
+    pub(super) fn pack(&self, out: &mut Vec<u8>) {
+        self.first.iter().for_each(|numbers| numbers.pack(out));
+        let others = self.others.iter().flat_map(|others| others.iter());
+        put_number(out, others.clone().count() as u64);
+        for (channel, numbers) in others {
+            out.push(channel.0);
+            numbers.pack(out);
+        }
+    }
+
+    pub(super) fn unpack(input: &mut &[u8]) -> Option<Self> {
+        let mut this = Self::default();
+        for numbers in &mut this.first {
+            *numbers = Numbers::unpack(input)?;
+        }
+        for _ in 0..take_number(input)? {
+            let channel = Channel(take_byte(input)?);
+            *this.of(channel) = Numbers::unpack(input)?;
+        }
+        Some(this)
+    }
+}
+
+// === impl Numbers ===
+
+impl Numbers {
+    fn pack(self, out: &mut Vec<u8>) {
+        put_number(out, self.send.into());
+        put_number(out, self.receive.into());
+    }
+
+    fn unpack(input: &mut &[u8]) -> Option<Self> {
+        Some(Self {
+            send: take_narrow(input)?,
+            receive: take_narrow(input)?,
         })
     }
 }

@@ -1,5 +1,7 @@
 //! The round trip time (RFC 9002, section 5).
 
+use crate::packed::{put_number, take_narrow};
+
 /// Before anything was measured (RFC 9002, section 6.2.2).
 const INITIAL_US: u32 = 333_000;
 /// Shortest time after which something is sent again unasked.
@@ -90,5 +92,25 @@ impl Rtt {
     pub(crate) fn loss_us(&self, eighths: u8) -> u64 {
         let base = self.smoothed_us().max(u64::from(self.latest_us));
         (base + base * u64::from(eighths) / 8).max(GRAIN_US)
+    }
+
+    pub(super) fn pack(self, out: &mut Vec<u8>) {
+        for value in [
+            self.smoothed_us,
+            self.variance_us,
+            self.min_us,
+            self.latest_us,
+        ] {
+            put_number(out, value.into());
+        }
+    }
+
+    pub(super) fn unpack(input: &mut &[u8]) -> Option<Self> {
+        Some(Self {
+            smoothed_us: take_narrow(input)?,
+            variance_us: take_narrow(input)?,
+            min_us: take_narrow(input)?,
+            latest_us: take_narrow(input)?,
+        })
     }
 }

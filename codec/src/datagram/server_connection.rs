@@ -15,8 +15,9 @@ use bytes::Bytes;
 
 use super::{
     Accepted, Answer, Channel, Config, ConnectionId, End, ReceiveError, SendError, Session,
-    SessionHeader, Side, Sink, Source, sealed::Sealed,
+    SessionHeader, SessionKeys, Side, Sink, Source, sealed::Sealed,
 };
+use crate::packed::{put_address, take_address};
 
 /// A session of which no packet was opened ends after this long.
 const CONFIRM_MAX_US: u64 = 10_000_000;
@@ -192,6 +193,33 @@ impl ServerConnection {
     /// Hands `token` to the client, which finds it in [`super::ClientConnection::take_token`].
     pub fn send_token(&mut self, now_us: u64, token: &[u8]) {
         self.sealed.session.send_token(now_us, token);
+    }
+
+    /// Appends all that a session must remember while nothing is under way, and
+    /// answers true; appends nothing and answers false if something is. The keys
+    /// are in it: whoever has it wipes it.
+    pub fn pack(&self, out: &mut Vec<u8>) -> bool {
+        let start = out.len();
+        let is_settled = self.unconfirmed.is_none() && self.proven_address.is_none();
+        if !is_settled || !self.sealed.session.pack(out) {
+            out.truncate(start);
+            return false;
+        }
+        self.sealed.keys.pack(out);
+        put_address(out, self.address);
+        true
+    }
+
+    /// Takes what [`ServerConnection::pack`] appended off the front.
+    pub fn unpack(input: &mut &[u8], config: Arc<Config>) -> Option<Self> {
+        let session = Session::unpack(input, config)?;
+        let keys = SessionKeys::unpack(input)?;
+        Some(Self {
+            sealed: Sealed { keys, session },
+            address: take_address(input)?,
+            unconfirmed: None,
+            proven_address: None,
+        })
     }
 
     /// Heap that is held, in bytes, without the payloads to be sent.

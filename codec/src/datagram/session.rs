@@ -8,12 +8,14 @@
 //!
 //! A session between two messages is this struct alone, without heap. What is
 //! needed only while something is under way lies in [`Active`], which is kept for
-//! a second after the last message and then dropped.
+//! a second after the last message and then dropped. From then on the session may
+//! sleep as some fifty bytes ([`Session::pack`]).
 //!
 //! Loss recovery is that of RFC 9002: frames of lost packets go out again in new
 //! packets, so that every ACK gives an unambiguous round trip.
 
 mod active;
+mod packed;
 mod receive;
 mod recovery;
 mod transmit;

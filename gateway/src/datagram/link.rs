@@ -4,13 +4,20 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
-use sluice_codec::datagram::{
-    self, Accepted, Channel as DatagramChannel, ConnectionId, End, ReceiveError, SendError,
-    ServerConnection, SessionHeader,
+use sluice_codec::{
+    Framing,
+    datagram::{
+        self, Accepted, Channel as DatagramChannel, ConnectionId, End, ReceiveError, SendError,
+        ServerConnection, SessionHeader,
+    },
+    packed::{put_number, take_narrow},
 };
 
 use super::Outgoing;
 use crate::{channel::Channel, metrics::LoopMetrics, workbench::Workbench};
+
+/// Packets lie in the output as on TCP, until the session takes them.
+pub(crate) const DATAGRAM_FRAMING: Framing = Framing::Tcp;
 
 /// What a connection over UDP has where others have a socket and a decoder.
 #[derive(Debug)]
@@ -37,6 +44,33 @@ impl DatagramLink {
             packet_max_bytes,
             waiting: None,
         }
+    }
+
+    /// Appends all that it is, and answers true; appends nothing and answers false
+    /// if something is under way. Keys are in it: whoever has it wipes it.
+    pub(crate) fn pack(&self, out: &mut Vec<u8>) -> bool {
+        let Self {
+            session,
+            packet_max_bytes,
+            waiting,
+        } = self;
+        let start = out.len();
+        put_number(out, *packet_max_bytes as u64);
+        // The keys come last, when nothing can be in their way any more.
+        let is_packed = waiting.is_none() && session.pack(out);
+        if !is_packed {
+            out.truncate(start);
+        }
+        is_packed
+    }
+
+    /// Takes what [`DatagramLink::pack`] appended off the front.
+    pub(crate) fn unpack(input: &mut &[u8], config: Arc<datagram::Config>) -> Option<Self> {
+        Some(Self {
+            packet_max_bytes: take_narrow(input)?,
+            session: ServerConnection::unpack(input, config)?,
+            waiting: None,
+        })
     }
 
     pub(crate) fn id(&self) -> ConnectionId {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use sluice_codec::{Framing, datagram::Knock};
+use sluice_codec::datagram::Knock;
 use sluice_protocol::limits::FRAME_MAX_BYTES_BEFORE_LOGIN;
 
 use super::EventLoop;
@@ -10,7 +10,7 @@ use crate::{
     address_limits::AddressLimit,
     channel::Channel,
     connection::Connection,
-    datagram::{DatagramLink, DatagramPort, Errand, Strayed, answer_with},
+    datagram::{DATAGRAM_FRAMING, DatagramLink, DatagramPort, Errand, Strayed, answer_with},
     mailbox::Mail,
     metrics,
     transport::Transport,
@@ -134,8 +134,7 @@ impl EventLoop {
         let key = self.connections.insert_with(|key| {
             let cap = FRAME_MAX_BYTES_BEFORE_LOGIN;
             let link = DatagramLink::new(accepted, from, config, now.mono_us, cap);
-            // Packets lie in the output as on TCP, until the session takes them.
-            let channel = Channel::new(key, from, Framing::Tcp, now.mono_ms);
+            let channel = Channel::new(key, from, DATAGRAM_FRAMING, now.mono_ms);
             Connection::new(Transport::Datagram(Box::new(link)), channel)
         });
         self.bench.metrics.accepted.increment(1);

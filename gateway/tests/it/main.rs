@@ -9,6 +9,7 @@
 mod admin;
 mod backpressure;
 mod client;
+mod dormant;
 mod drain;
 mod faults;
 mod faulty_directory;

@@ -276,6 +276,7 @@ impl Inner {
             session_expires_ms: match open.claims {
                 Some(claims) if open.refresh => claims.expires_ms,
                 _ if user == "brief" => now_ms() + 300,
+                _ if user == "sleepy" => now_ms() + 4_000,
                 _ => now_ms() + 60_000,
             },
             inbox_seq: 0,

@@ -39,6 +39,8 @@ enum Workload {
     A running server hashes a password for each user it adds: that takes a while.\n\
     Each TCP or WebSocket connection is an open file here and one in the server; `ulimit -n` bounds\n    \
     both. UDP sessions share a few sockets, and come from 20,000 addresses of 127.0.0.0/8.\n    \
+    The server that is started has small page caches: they fill with what logins touch, and would\n    \
+    be taken for the connections' own.\n    \
     The kernel's memory is the whole machine's: run nothing beside, and hold enough connections.")]
 struct IdleArgs {
     /// tcp, ws or udp

@@ -23,6 +23,9 @@ struct Link {
     client_address: u32,
     inboxes: [Inbox; 2],
     sent: [u32; 2],
+    /// Servers are packed whenever nothing is under way.
+    sleeps: bool,
+    slept: u64,
     draw: Draw,
 }
 
@@ -51,6 +54,8 @@ impl Link {
             client_address: 100,
             inboxes: [Inbox::default(), Inbox::default()],
             sent: [0; 2],
+            sleeps: false,
+            slept: 0,
             draw: Draw(seed),
         };
         link.pump();
@@ -182,6 +187,13 @@ impl Link {
                 network.send(now_us, 1, hop, &out);
                 out.clear();
             }
+            if self.sleeps && server.pack(&mut out) {
+                let mut input = out.as_slice();
+                *server = ServerConnection::unpack(&mut input, Arc::clone(&self.config)).unwrap();
+                assert!(input.is_empty());
+                self.slept += 1;
+                out.clear();
+            }
         }
     }
 
@@ -218,6 +230,17 @@ fn login_rides_on_the_first_packet() {
 
 #[test]
 fn everything_comes_over_a_bad_network() {
+    bad_network(false);
+}
+
+#[test]
+fn everything_comes_to_servers_that_sleep() {
+    assert!(bad_network(true) > 100);
+}
+
+/// How often a server slept.
+fn bad_network(sleeps: bool) -> u64 {
+    let mut slept = 0;
     for seed in 0..60 {
         let faults = Faults {
             jitter_us: 20_000,
@@ -227,6 +250,7 @@ fn everything_comes_over_a_bad_network() {
             ..Faults::lossy(0.2)
         };
         let mut link = Link::new(faults, seed);
+        link.sleeps = sleeps;
         link.send(0, 500);
         if !link.run(20_000_000, Link::is_delivered) {
             assert!(link.client.failure().is_some(), "seed {seed}");
@@ -239,7 +263,9 @@ fn everything_comes_over_a_bad_network() {
             if at % 15 == 14 {
                 link.client_address += 1; // a NAT that forgot
             }
-            let until_us = link.now_us + link.draw.below(100_000);
+            // Now and then there is time to sleep.
+            let most_us = if at % 10 == 0 { 10_000_000 } else { 100_000 };
+            let until_us = link.now_us + link.draw.below(most_us);
             link.run(until_us, |_| false);
         }
         let until_us = link.now_us + 120_000_000;
@@ -247,12 +273,16 @@ fn everything_comes_over_a_bad_network() {
         link.check();
         let client = address(link.client_address);
         assert_eq!(link.server().unwrap().address(), client);
+        slept += link.slept;
     }
+    slept
 }
 
 #[test]
 fn keys_change_under_way() {
     let mut link = Link::new(Faults::lossy(0.05), 9);
+    // The last of the peer's keys sleeps beside the new one.
+    link.sleeps = true;
     link.send(0, 100);
     assert!(link.run(20_000_000, Link::is_delivered));
     for _ in 0..200 {
@@ -265,6 +295,7 @@ fn keys_change_under_way() {
         assert!(link.run(until_us, Link::is_delivered), "at {}", link.now_us);
     }
     link.check();
+    assert!(link.slept > 200, "{}", link.slept);
 }
 
 #[test]
@@ -300,6 +331,41 @@ fn an_idle_connection_is_small() {
     link.send(1, 100);
     link.run(10_000_000, |_| false);
     assert_eq!(link.server().unwrap().heap_bytes(), 0);
+    let mut packed = Vec::new();
+    assert!(link.server().unwrap().pack(&mut packed));
+    println!("{} bytes asleep", packed.len());
+    assert!(packed.len() <= 150, "{}", packed.len());
+}
+
+#[test]
+fn a_server_with_something_under_way_is_not_packed() {
+    let mut link = Link::new(Faults::none(), 7);
+    link.run(121_000, |_| false);
+    let mut packed = vec![9];
+    assert!(!link.server().unwrap().pack(&mut packed), "unconfirmed");
+    link.send(0, 100);
+    assert!(link.run(5_000_000, Link::is_delivered));
+    let now_us = link.now_us;
+    assert!(!link.server().unwrap().pack(&mut packed), "an ACK is owed");
+    link.run(now_us + 5_000_000, |_| false);
+    link.send(1, 100);
+    assert!(!link.server().unwrap().pack(&mut packed), "unacknowledged");
+    link.run(now_us + 10_000_000, |_| false);
+    link.client_address += 256; // another host
+    link.send(0, 100);
+    link.run(now_us + 10_041_000, |_| false);
+    assert!(!link.server().unwrap().pack(&mut packed), "unproven");
+    link.run(now_us + 20_000_000, |_| false);
+    assert_eq!(packed, [9]);
+    assert!(link.server().unwrap().pack(&mut packed));
+    let config = Arc::clone(&link.config);
+    for end in 1..packed.len() {
+        let cut = ServerConnection::unpack(&mut &packed[1..end], Arc::clone(&config));
+        assert!(cut.is_none(), "{end} of {}", packed.len());
+    }
+    let now_us = link.now_us;
+    link.server().unwrap().close(now_us, 1, "");
+    assert!(!link.server().unwrap().pack(&mut packed), "ended");
 }
 
 #[test]

@@ -41,6 +41,11 @@ pub(super) struct Pair {
     pub(super) seen_address: u32,
     old_address: Option<u32>,
     pub(super) moves: u32,
+    /// Sessions are packed whenever nothing is under way.
+    pub(super) sleeps: bool,
+    /// How often one was.
+    pub(super) slept: u64,
+    config: Arc<Config>,
     draw: Draw,
     steps: u64,
 }
@@ -70,6 +75,9 @@ impl Pair {
             seen_address: 100,
             old_address: None,
             moves: 0,
+            sleeps: false,
+            slept: 0,
+            config,
             draw: Draw(seed ^ 0x5eed),
             steps: 0,
         }
@@ -249,6 +257,14 @@ impl Pair {
                 self.peers[side].session.return_to_old_path(self.now_us);
             }
             self.pump(side);
+        }
+        let mut packed = Vec::new();
+        let session = &mut self.peers[side].session;
+        if self.sleeps && session.pack(&mut packed) {
+            let mut input = packed.as_slice();
+            *session = Session::unpack(&mut input, Arc::clone(&self.config)).unwrap();
+            assert!(input.is_empty());
+            self.slept += 1;
         }
     }
 }

@@ -27,13 +27,14 @@ fn message_bytes(draw: &mut Draw) -> usize {
     }
 }
 
-/// Runs one schedule.
-fn run(seed: u64) {
+/// Runs one schedule, with pauses that are this many times as long.
+fn run(seed: u64, sleeps: bool, slower: u64) -> Pair {
     let mut draw = Draw(seed);
     let faults = Faults::drawn(&mut draw);
     let mut pair = Pair::new(faults.clone(), seed);
+    pair.sleeps = sleeps;
     let messages = 5 + draw.below(60);
-    let span_us = 1 + draw.below(300_000);
+    let span_us = 1 + draw.below(300_000) * slower;
     let moves = draw.below(3) * draw.below(2);
     for _ in 0..messages {
         let at_us = pair.now_us + draw.below(span_us);
@@ -80,7 +81,7 @@ fn run(seed: u64) {
     assert!(
         is_delivered,
         "seed {seed} stands still: {ends:?} {faults:?} {:#?}",
-        pair.peers.map(|peer| peer.session)
+        pair.peers.each_ref().map(|peer| &peer.session)
     );
     pair.check();
     for peer in &pair.peers {
@@ -94,12 +95,31 @@ fn run(seed: u64) {
     let until_us = pair.now_us + 5_000_000;
     pair.run_until(until_us);
     pair.check();
+    pair
 }
 
 fn run_all(seeds: std::ops::Range<u64>) {
     for seed in seeds {
-        run(seed);
+        run(seed, false, 1);
     }
+}
+
+#[test]
+fn who_sleeps_whenever_all_is_quiet_does_what_the_others_do() {
+    let mut slept = 0;
+    for seed in 5_000..5_400 {
+        // Pauses of some seconds on the average, so that there is time to sleep.
+        let (awake, sleeper) = (run(seed, false, 30), run(seed, true, 30));
+        slept += sleeper.slept;
+        assert_eq!(awake.now_us, sleeper.now_us, "seed {seed}");
+        assert_eq!(awake.network.wire, sleeper.network.wire, "seed {seed}");
+        for (awake, sleeper) in awake.peers.iter().zip(&sleeper.peers) {
+            assert_eq!(awake.inbox.got, sleeper.inbox.got, "seed {seed}");
+            let told = [awake, sleeper].map(|peer| format!("{:?}", peer.session));
+            assert_eq!(told[0], told[1], "seed {seed}");
+        }
+    }
+    assert!(slept > 5_000, "{slept}");
 }
 
 #[test]
