@@ -69,7 +69,8 @@ async fn pushes_answers_and_kicks_wake_a_sleeper() {
     rig.services.kick("alice", kick.clone()).await;
     assert_eq!(alice.recv().await.unwrap().body, Some(Body::Kick(kick)));
     alice.expect_end().await;
-    assert!(rig.services.routes("alice").await.is_empty());
+    let gone = async || rig.services.routes("alice").await.is_empty();
+    eventually("unbound", gone).await;
 }
 
 #[tokio::test]
@@ -143,7 +144,8 @@ async fn who_stays_silent_is_missed_in_its_sleep() {
         bob.send(n + 2, Body::Ping(Ping {})).await;
         assert!(matches!(bob.answer(n + 2).await, Body::Pong(_)));
     }
-    assert!(rig.services.routes("alice").await.is_empty());
+    let gone = async || rig.services.routes("alice").await.is_empty();
+    eventually("unbound", gone).await;
     assert_eq!(rig.services.routes("bob").await.len(), 1);
     alice.expect_go_away(CloseReason::Idle).await;
 }
@@ -202,8 +204,8 @@ async fn a_sleeper_breaks_the_rules_like_anybody() {
     alice.expect_error(ErrorCode::UnexpectedPacket).await;
     alice.expect_end().await;
     assert!(matches!(alice.udp().end(), Some(End::ClosedByPeer(_))));
-    let all = connections(rig.admin, "").await;
-    assert_eq!(all["total"], 0);
+    let gone = async || connections(rig.admin, "").await["total"] == 0;
+    eventually("gone", gone).await;
 }
 
 #[tokio::test]
