@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
-use crate::{Endpoint, Transport, link::Ticket, race::Candidate};
+use crate::{Endpoint, Transport, race::Candidate, ticket::Ticket};
 
 /// UDP's head start, if it needn't be longer: its handshake takes two round trips,
 /// that of TCP one.

@@ -39,10 +39,10 @@ use sluice_protocol::{
 
 use crate::{
     CallError, DisconnectReason, Ended, Event, Response, SendError, SendReceipt, StateError,
-    driver::position,
-    link::{Ticket, keep, kept_alive},
+    datagrams::{keep, kept_alive},
     session::{Output, Session},
     state::{Change, Saved},
+    ticket::Ticket,
 };
 
 pub use settings::DatagramSettings;
@@ -205,7 +205,7 @@ impl DatagramClient {
                 // Told as `Sent`.
                 Event::SendRefused { .. } => {}
                 event => {
-                    self.uncommitted = position(&event);
+                    self.uncommitted = Change::after(&event);
                     return Some(DatagramEvent::Session(event));
                 }
             }

@@ -29,10 +29,11 @@ use crate::{
     client::Shared,
     clock::Clock,
     command::{Command, SendReply},
-    link::{Link, Ticket},
+    link::Link,
     race::Raced,
     session::{Output, Session},
     state::Change,
+    ticket::Ticket,
 };
 
 /// No more packets are taken from the session while this much waits to be written.
@@ -305,7 +306,7 @@ impl Driver {
                         return;
                     };
                     self.events_told += 1;
-                    if let Some(change) = position(&event) {
+                    if let Some(change) = Change::after(&event) {
                         self.uncommitted.push_back((self.events_told, change));
                     }
                     permit.send((self.events_told, event));
@@ -411,26 +412,6 @@ fn bid_farewell(farewells: &mut Vec<oneshot::Sender<()>>) {
         // The caller may have gone.
         let _ = done.send(());
     }
-}
-
-/// What is to be saved once the application is done with this event.
-pub(crate) fn position(event: &Event) -> Option<Change> {
-    let entry = match event {
-        Event::Entry { entry, .. } => entry,
-        Event::ServerBehind { group, server, .. } => {
-            return Some(match group {
-                Some(group) => Change::Group(group.clone(), *server),
-                None => Change::Inbox(*server),
-            });
-        }
-        Event::Archived { first, .. } => return Some(Change::Inbox(first.saturating_sub(1))),
-        _ => return None,
-    };
-    Some(if entry.conversation.is_group() {
-        Change::Group(entry.conversation.clone(), entry.seq.0)
-    } else {
-        Change::Inbox(entry.user_seq.0)
-    })
 }
 
 /// The next packet; `None` when what was too much to take more has been written,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use sluice_codec::datagram::ServerPins;
 
-use crate::link::Ticket;
+use crate::ticket::Ticket;
 
 /// A server's addresses, one a transport.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,7 +1,10 @@
 //! What can go wrong, and whose fault it is.
 
+#[cfg(feature = "runtime")]
 use sluice_codec::datagram::{ConnectError, End};
-use sluice_protocol::{Refusal, packet::CloseReason};
+use sluice_protocol::Refusal;
+#[cfg(feature = "runtime")]
+use sluice_protocol::packet::CloseReason;
 
 use crate::Ended;
 
@@ -67,6 +70,7 @@ pub enum CallError {
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// The file.
+    #[cfg(feature = "runtime")]
     #[error("the state file: {0}")]
     File(#[from] Box<redb::Error>),
     /// Another process, or another client of this one, has it open.
@@ -86,6 +90,7 @@ pub enum StateError {
 }
 
 /// The client wasn't started.
+#[cfg(feature = "runtime")]
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Nowhere to connect to for the transport that was asked for.
@@ -103,6 +108,7 @@ pub enum StartError {
 }
 
 /// A connection that failed.
+#[cfg(feature = "runtime")]
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// The socket.
@@ -151,6 +157,7 @@ pub enum LinkError {
 
 // === impl LinkError ===
 
+#[cfg(feature = "runtime")]
 impl From<ConnectError> for LinkError {
     fn from(error: ConnectError) -> Self {
         match error {
@@ -162,6 +169,7 @@ impl From<ConnectError> for LinkError {
     }
 }
 
+#[cfg(feature = "runtime")]
 impl From<End> for LinkError {
     fn from(end: End) -> Self {
         match end {

@@ -43,6 +43,11 @@
 //! elsewhere, and changes over by itself without a new login. Tell it of changes of the
 //! network by [`Client::network_changed`]; it notices them late by itself.
 //!
+//! # Without a runtime
+//!
+//! Without the feature `runtime` (a default) there is [`DatagramClient`] alone: it opens no
+//! socket and no file, reads no clock, and brings no tokio.
+//!
 //! # How it is built
 //!
 //! The session (`session/`) is a state machine without I/O or clock: packets and times go
@@ -50,33 +55,56 @@
 //! socket (`link`), the local state and the application's channels. Which socket: `choice` puts
 //! the ways there in order, `race` tries them, `driver/moving` changes over.
 
+#[cfg(feature = "runtime")]
 mod api;
+#[cfg(feature = "runtime")]
 mod builder;
+#[cfg(feature = "runtime")]
 mod choice;
+#[cfg(feature = "runtime")]
 mod client;
+#[cfg(feature = "runtime")]
 mod clock;
+#[cfg(feature = "runtime")]
 mod command;
 mod datagram_client;
+mod datagrams;
+#[cfg(feature = "runtime")]
 mod driver;
+#[cfg(feature = "runtime")]
 mod endpoint;
 mod entry;
 mod error;
 mod event;
+#[cfg(feature = "runtime")]
 mod link;
+#[cfg(feature = "runtime")]
+mod local_state;
 mod packets;
+#[cfg(feature = "runtime")]
 mod race;
 mod session;
 mod state;
+mod ticket;
+#[cfg(feature = "runtime")]
 mod token;
 
+#[cfg(feature = "runtime")]
 pub use api::{ApiError, HttpApi, Login};
+#[cfg(feature = "runtime")]
 pub use builder::Builder;
+#[cfg(feature = "runtime")]
 pub use client::{Client, EventStream, PendingSend};
 pub use datagram_client::{DatagramClient, DatagramEvent, DatagramSettings};
+#[cfg(feature = "runtime")]
 pub use endpoint::{Endpoint, Transport};
 pub use entry::{Content, Entry};
-pub use error::{CallError, LinkError, SendError, StartError, StateError};
+pub use error::{CallError, SendError, StateError};
+#[cfg(feature = "runtime")]
+pub use error::{LinkError, StartError};
 pub use event::{DisconnectReason, Ended, Event, SendReceipt};
+#[cfg(feature = "runtime")]
+pub use local_state::LocalState;
 pub use session::{
     ConversationList, ConversationSummary, HistoryPage, Response, SessionConfig, Target,
 };
@@ -86,5 +114,5 @@ pub use sluice_protocol::{
     UserSeq,
     packet::{CloseReason, ContentType, ErrorCode, MemberChangeKind, MemberRole, Platform},
 };
-pub use state::LocalState;
+#[cfg(feature = "runtime")]
 pub use token::{TokenError, TokenSource};

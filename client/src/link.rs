@@ -6,7 +6,6 @@
 mod datagram;
 mod socket;
 mod tcp;
-mod ticket;
 mod websocket;
 
 use std::{
@@ -15,11 +14,9 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use datagram::{keep, kept_alive};
 use sluice_protocol::packet::Packet;
-pub(crate) use ticket::Ticket;
 
-use crate::{LinkError, Transport, endpoint::Route};
+use crate::{LinkError, Transport, endpoint::Route, ticket::Ticket};
 use datagram::DatagramLink;
 use tcp::TcpLink;
 use websocket::WebSocketLink;

@@ -335,6 +335,7 @@ impl Session {
     }
 
     /// An event waits for the application.
+    #[cfg(feature = "runtime")]
     pub(crate) fn has_events(&self) -> bool {
         !self.events.is_empty()
     }

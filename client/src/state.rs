@@ -1,39 +1,12 @@
 //! What a client keeps over a restart: positions, unacked sends, the resume token,
 //! a ticket for the next datagram session.
 
-mod file;
-
-use std::{
-    collections::{BTreeMap, HashMap},
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
-use prost::Message;
-use sluice_protocol::{ClientMsgId, ConversationId, DeviceId, UserId, packet};
+use sluice_protocol::{ClientMsgId, ConversationId, packet};
 
-use crate::{StateError, link::Ticket};
-use file::StateFile;
-
-/// Where a client keeps its positions, its unacked sends and its resume token.
-///
-/// Clones are the same state. One client at a time may run on it: two would
-/// spend each other's resume tokens and tell the same entries twice.
-#[derive(Debug, Clone)]
-pub struct LocalState(Kind);
-
-#[derive(Debug, Clone)]
-enum Kind {
-    Memory(Arc<Mutex<MemoryState>>),
-    File(Arc<StateFile>),
-}
-
-#[derive(Debug, Default)]
-struct MemoryState {
-    owner: Option<(UserId, DeviceId)>,
-    saved: Saved,
-}
+use crate::{Event, StateError, ticket::Ticket};
 
 /// What is kept.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -72,63 +45,31 @@ pub(crate) enum Change {
     RemoveSend(u64),
     ResumeToken(Bytes),
     ClockOffset(i64),
+    #[cfg(feature = "runtime")]
     Ticket(Ticket),
 }
 
-// === impl LocalState ===
+// === impl Change ===
 
-impl LocalState {
-    /// Kept as long as the process lives (and a clone of this).
-    pub fn memory() -> Self {
-        Self(Kind::Memory(Arc::default()))
-    }
-
-    /// Kept in a file, made when it isn't there. Blocks for a few disk accesses.
-    /// A file can be open once only.
-    ///
-    /// # Errors
-    /// The file can't be opened, or is none of this crate's.
-    pub fn open(path: impl AsRef<Path>) -> Result<Self, StateError> {
-        Ok(Self(Kind::File(Arc::new(StateFile::open(path.as_ref())?))))
-    }
-
-    /// All that is kept; takes the state for this user and device if it is new.
-    pub(crate) fn load(&self, user: &UserId, device: &DeviceId) -> Result<Saved, StateError> {
-        match &self.0 {
-            Kind::Memory(memory) => {
-                let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
-                let (of_user, of_device) = memory
-                    .owner
-                    .get_or_insert_with(|| (user.clone(), device.clone()));
-                if of_user != user || of_device != device {
-                    return Err(StateError::Foreign {
-                        user: of_user.to_string(),
-                        device: of_device.to_string(),
-                    });
-                }
-                Ok(memory.saved.clone())
+impl Change {
+    /// What is to be saved once the application is done with this event.
+    pub(crate) fn after(event: &Event) -> Option<Self> {
+        let entry = match event {
+            Event::Entry { entry, .. } => entry,
+            Event::ServerBehind { group, server, .. } => {
+                return Some(match group {
+                    Some(group) => Self::Group(group.clone(), *server),
+                    None => Self::Inbox(*server),
+                });
             }
-            Kind::File(file) => file.load(user, device),
-        }
-    }
-
-    /// Whether [`LocalState::write`] goes to the disk, so must not run on a reactor.
-    pub(crate) fn is_durable(&self) -> bool {
-        matches!(self.0, Kind::File(_))
-    }
-
-    /// Writes a batch, whole or not at all; on return it is safe.
-    pub(crate) fn write(&self, batch: Vec<Change>) -> Result<(), StateError> {
-        match &self.0 {
-            Kind::Memory(memory) => {
-                let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
-                batch
-                    .into_iter()
-                    .for_each(|change| memory.saved.apply(change));
-                Ok(())
-            }
-            Kind::File(file) => file.write(&batch),
-        }
+            Event::Archived { first, .. } => return Some(Self::Inbox(first.saturating_sub(1))),
+            _ => return None,
+        };
+        Some(if entry.conversation.is_group() {
+            Self::Group(entry.conversation.clone(), entry.seq.0)
+        } else {
+            Self::Inbox(entry.user_seq.0)
+        })
     }
 }
 
@@ -152,6 +93,7 @@ impl Saved {
             }
             Change::ResumeToken(token) => self.resume_token = token,
             Change::ClockOffset(offset) => self.clock_offset_ms = offset,
+            #[cfg(feature = "runtime")]
             Change::Ticket(ticket) => self.ticket = Some(ticket),
         }
     }
@@ -172,12 +114,6 @@ impl SavedSend {
             content_type: self.content_type,
             body: self.body.clone(),
         }
-    }
-
-    /// Reads what [`SavedSend::to_wire`] made.
-    fn decode(bytes: &[u8]) -> Result<Self, StateError> {
-        let send = packet::Send::decode(bytes);
-        Self::from_wire(send.map_err(|_| StateError::Damaged("an unacked send"))?)
     }
 
     /// Takes what [`SavedSend::to_wire`] made.

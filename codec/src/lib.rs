@@ -23,6 +23,7 @@ mod framing;
 mod input;
 pub mod packed;
 mod packet;
+#[cfg(feature = "tokio")]
 mod packet_codec;
 mod partial;
 pub mod sealed_tcp;
@@ -34,6 +35,7 @@ pub use error::{EncodeError, FrameError};
 pub use framing::{FrameHeader, Framing};
 pub use input::Input;
 pub use packet::{decode_packet, decode_packet_bytes, encode_packet};
+#[cfg(feature = "tokio")]
 pub use packet_codec::{PacketCodec, PacketCodecError};
 
 /// Largest frame cap that can be set, in bytes: small enough that the first

@@ -7,8 +7,8 @@ use sluice_protocol::{ConversationId, DeviceId, UserId, packet};
 use super::DatagramClient;
 use crate::{
     StateError,
-    link::Ticket,
     state::{Saved, SavedSend},
+    ticket::Ticket,
 };
 
 /// Of what follows.

@@ -35,16 +35,17 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use super::{socket, ticket::Ticket};
-use crate::LinkError;
+use super::socket;
+use crate::{
+    LinkError,
+    datagrams::{keep, kept_alive},
+    ticket::Ticket,
+};
 
 /// No datagram of a session is longer.
 const DATAGRAM_MAX_BYTES: usize = 2048;
 /// Datagrams that are taken before answers go out.
 const BATCH_MAX: usize = 32;
-/// Messages that wait for the session; more stay in the datagram session, and in
-/// the end at the server, for want of credit.
-const RECEIVED_MAX: usize = 256;
 /// A timer that is due already, though all that was due is done, rings again then.
 const TICK: Duration = Duration::from_millis(1);
 /// So long after the last message a ping goes out, then after 2, 4, … times that: a
@@ -467,26 +468,4 @@ fn config() -> Config {
 
 fn refused() -> LinkError {
     io::Error::from(io::ErrorKind::ConnectionRefused).into()
-}
-
-/// For a server that bears silences of twice this heartbeat. Three quarters of that leave
-/// time for a ping that is lost.
-pub(crate) fn kept_alive(config: &Config, heartbeat: Duration) -> Config {
-    let most_ms = u32::try_from(heartbeat.as_millis() * 3 / 2).unwrap_or(u32::MAX);
-    let keepalive_max_ms = config.keepalive_max_ms.min(most_ms);
-    Config {
-        keepalive_max_ms,
-        keepalive_first_ms: config.keepalive_first_ms.min(keepalive_max_ms),
-        keepalive_min_ms: config.keepalive_min_ms.min(keepalive_max_ms),
-        ..config.clone()
-    }
-}
-
-/// False when there is no room.
-pub(crate) fn keep(received: &mut VecDeque<Bytes>, message: &[u8]) -> bool {
-    let has_room = received.len() < RECEIVED_MAX;
-    if has_room {
-        received.push_back(Bytes::copy_from_slice(message));
-    }
-    has_room
 }

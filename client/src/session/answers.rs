@@ -1,9 +1,9 @@
 //! What questions ask for and what they are answered with.
 
 use bytes::Bytes;
-use sluice_protocol::{
-    ConversationId, ConversationKind, IdError, MessageId, Seq, UserId, UserSeq, packet,
-};
+use sluice_protocol::{ConversationId, MessageId, Seq, UserId, UserSeq, packet};
+#[cfg(feature = "runtime")]
+use sluice_protocol::{ConversationKind, IdError};
 
 use crate::{Entry, SendReceipt};
 
@@ -87,6 +87,7 @@ impl From<ConversationId> for Target {
 
 // === impl HistoryPage ===
 
+#[cfg(feature = "runtime")]
 impl HistoryPage {
     pub(crate) fn parse(page: packet::ConversationPage) -> Result<Self, IdError> {
         Ok(Self {
@@ -104,6 +105,7 @@ impl HistoryPage {
 
 // === impl ConversationList ===
 
+#[cfg(feature = "runtime")]
 impl ConversationList {
     pub(crate) fn parse(list: packet::ConversationList) -> Result<Self, IdError> {
         Ok(Self {
@@ -119,6 +121,7 @@ impl ConversationList {
 
 // === impl ConversationSummary ===
 
+#[cfg(feature = "runtime")]
 impl ConversationSummary {
     fn parse(summary: packet::ConversationSummary) -> Result<Self, IdError> {
         Ok(Self {

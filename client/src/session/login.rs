@@ -414,6 +414,7 @@ impl Session {
     }
 
     /// The local state can't be written any more.
+    #[cfg(feature = "runtime")]
     pub(crate) fn fail(&mut self, now_ms: u64, error: String) {
         if self.ended().is_none() {
             self.end(now_ms, Ended::State(error));

@@ -34,6 +34,7 @@ impl Session {
     }
 
     /// Nothing is under way that a change of the connection would hold up.
+    #[cfg(feature = "runtime")]
     pub(crate) fn is_quiet(&self) -> bool {
         match &self.phase {
             Phase::Online(online) => {

@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use sluice_protocol::packet::{self, Packet};
 
 use super::*;
-use crate::{Content, DisconnectReason, Entry, driver::position};
+use crate::{Content, DisconnectReason, Entry};
 use model::{Conn, ModelServer};
 
 mod all_faults;
@@ -178,7 +178,7 @@ impl World {
         {
             room -= 1;
             // The application keeps the entry and the position in one step.
-            if let Some(change) = position(&event) {
+            if let Some(change) = Change::after(&event) {
                 device.saved.apply(change);
             }
             match event {

@@ -6,6 +6,7 @@
 mod model;
 
 mod datagram;
+mod datagram_client;
 mod http;
 mod lifecycle;
 mod messages;

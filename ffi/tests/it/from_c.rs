@@ -14,6 +14,7 @@ use sluice::{
     node::{Node, Role},
 };
 use sluice_client::{HttpApi, UserId};
+use sluice_relay::DatagramRelay;
 
 const FOLDER: &str = env!("CARGO_MANIFEST_DIR");
 /// What Rust's standard library needs of the system (`rustc --print native-static-libs`).
@@ -30,13 +31,13 @@ argon2_memory_kib = 64
 argon2_iterations = 1
 "#;
 
-fn is_there(program: &str) -> bool {
+pub(crate) fn is_there(program: &str) -> bool {
     let mut command = Command::new(program);
     let command = command.arg("--version").stdout(Stdio::null());
     command.stderr(Stdio::null()).status().is_ok()
 }
 
-fn succeed(command: &mut Command) -> Output {
+pub(crate) fn succeed(command: &mut Command) -> Output {
     let output = command.output().unwrap();
     let (said, complained) = (&output.stdout, &output.stderr);
     assert!(
@@ -135,6 +136,18 @@ async fn two_people_talk_from_c() {
     } else {
         eprintln!("there is no valgrind: memory not watched");
     }
+    // Through a network that loses a fifth, and forgets where the clients are.
+    let plan = "loss=0.2,delay_ms=15,jitter_ms=10,dup=0.05,reorder=0.1,corrupt=0.02,rebind_s=2";
+    let udp = server.udp.as_ref().unwrap().parse().unwrap();
+    let any = "127.0.0.1:0".parse().unwrap();
+    let relay = DatagramRelay::start(any, udp, plan.parse().unwrap(), 3);
+    let relay = relay.await.unwrap();
+    let behind = Addresses {
+        udp: Some(relay.local_addr().to_string()),
+        ..server.clone()
+    };
+    let said = chat(Command::new(&program), &behind, &api, ["erin", "frank"]).await;
+    assert!(said.ends_with("done\n"), "{said}");
     node.stop().await.unwrap();
 }
 

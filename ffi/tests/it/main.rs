@@ -4,3 +4,4 @@
 
 mod bounds;
 mod from_c;
+mod readme;

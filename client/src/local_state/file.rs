@@ -7,10 +7,13 @@ use prost::Message;
 use redb::{
     Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
 };
-use sluice_protocol::{ConversationId, DeviceId, UserId};
+use sluice_protocol::{ConversationId, DeviceId, UserId, packet};
 
-use super::{Change, Saved, SavedSend};
-use crate::{StateError, link::Ticket};
+use crate::{
+    StateError,
+    state::{Change, Saved, SavedSend},
+    ticket::Ticket,
+};
 
 /// Conversation id of a group, or [`INBOX`], to the last seq that was committed.
 const POSITIONS: TableDefinition<'_, &str, u64> = TableDefinition::new("positions");
@@ -70,7 +73,9 @@ impl StateFile {
         let outbox = transaction.open_table(OUTBOX).map_err(file_error)?;
         for row in outbox.iter().map_err(file_error)? {
             let (order, send) = row.map_err(file_error)?;
-            let send = SavedSend::decode(send.value())?;
+            let send = packet::Send::decode(send.value());
+            let send = send.map_err(|_| StateError::Damaged("an unacked send"))?;
+            let send = SavedSend::from_wire(send)?;
             saved.outbox.insert(order.value(), send);
         }
         let session = transaction.open_table(SESSION).map_err(file_error)?;
