@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use sluice_client::{
-    Client, ContentType, DeviceId, DisconnectReason, Endpoint, Event, EventStream, LocalState,
-    ServerPins, SessionConfig, Transport,
+    Client, ContentType, ConversationId, DeviceId, DisconnectReason, Endpoint, Event, EventStream,
+    LocalState, ServerPins, SessionConfig, Transport,
 };
 use sluice_relay::{DatagramRelay, FaultPlan};
 use tokio::time::timeout;
@@ -136,6 +136,32 @@ async fn another_network_keeps_the_session() {
     }
     assert_eq!(server.udp.moves(), 3);
     assert_eq!(server.with(|model| model.connects.len()), connects);
+}
+
+#[tokio::test]
+async fn a_listener_behind_a_forgetful_nat_is_found_again_soon() {
+    let server = Server::start().await;
+    let relay = relay(&server, "", 8).await;
+    let endpoint = behind(&server, &relay);
+    let (_alice, mut events) = client(&endpoint, "alice", Transport::Udp);
+    until_caught_up(&mut events).await;
+    let (alice, bob) = (user("alice"), user("bob"));
+    let conversation = ConversationId::private(&alice, &bob).unwrap();
+    let say = |text: &str| server.with(|model| model.say(&conversation, "bob", text));
+    say("here");
+    assert_eq!(texts(&mut events, 1).await, ["here"]);
+    let began = Instant::now();
+    let until =
+        async |ms| tokio::time::sleep_until((began + Duration::from_millis(ms)).into()).await;
+    // Found by the ping after 2 s, so the next comes as soon.
+    until(1_000).await;
+    assert_eq!(relay.rebind_all(), 1);
+    until(3_000).await;
+    assert_eq!(relay.rebind_all(), 1);
+    say("there");
+    assert_eq!(texts(&mut events, 1).await, ["there"]);
+    let waited = began.elapsed() - Duration::from_secs(3);
+    assert!(waited < Duration::from_millis(2_000), "{waited:?}");
 }
 
 #[tokio::test]
