@@ -13,6 +13,7 @@ mod dead_letters;
 mod demo;
 mod flash_sale;
 mod hostile_link;
+mod moves;
 mod oracle;
 mod outages;
 mod python_backend;

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A figure of a process's metrics, summed over its labels.
-async fn metric(admin: &str, name: &str) -> f64 {
+pub(crate) async fn metric(admin: &str, name: &str) -> f64 {
     let text = reqwest::get(format!("http://{admin}/metrics"));
     let text = text.await.unwrap().text().await.unwrap();
     let lines = text.lines().filter(|line| line.starts_with(name));
