@@ -25,6 +25,7 @@ use crate::{
     channel::Channel,
     connection::Connection,
     ledger::Ledger,
+    mailbox::{PAGE_MAX, Page},
     slab::{ChannelKey, Slab},
 };
 
@@ -125,6 +126,17 @@ impl Connections {
     /// All of them, to be looked at: nobody is woken by it.
     pub(crate) fn sights(&self) -> impl Iterator<Item = (ChannelKey, Sight<'_>)> {
         self.slab.iter().map(|(key, seat)| (key, seat.sight(key)))
+    }
+
+    /// What `look` finds of some of them, from this slot on; nobody is woken by it.
+    pub(crate) fn page<T>(&self, from_slot: u32, look: impl Fn(&Channel) -> Option<T>) -> Page<T> {
+        let mut seats = self.slab.iter_from(from_slot).peekable();
+        let some = seats.by_ref().take(PAGE_MAX);
+        let items = some.filter_map(|(key, seat)| seat.sight(key).channel(&look));
+        Page {
+            items: items.collect(),
+            next_slot: seats.peek().map(|(key, _)| key.slot),
+        }
     }
 
     /// One of them, to be looked at.

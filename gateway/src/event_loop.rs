@@ -269,16 +269,13 @@ impl EventLoop {
                 });
             }
             // Whoever asked may have gone.
-            Mail::Binds(answer) => {
-                let sights = self.connections.sights();
-                let binds = sights.filter_map(|(_, it)| it.channel(|c| c.bind(&self.bench)));
-                let _ = answer.send(binds.collect());
+            Mail::Binds(from_slot, answer) => {
+                let bind = |channel: &Channel| channel.bind(&self.bench);
+                let _ = answer.send(self.connections.page(from_slot, bind));
             }
-            Mail::Sessions(answer) => {
-                let sights = self.connections.sights();
-                let sessions =
-                    sights.filter_map(|(_, it)| it.channel(|c| c.live_session(&self.bench)));
-                let _ = answer.send(sessions.collect());
+            Mail::Sessions(from_slot, answer) => {
+                let session = |channel: &Channel| channel.live_session(&self.bench);
+                let _ = answer.send(self.connections.page(from_slot, session));
             }
             Mail::Reasserted(binds) => binds.into_iter().for_each(|bind| self.confirm(bind)),
             Mail::Displaced(binds) => {

@@ -38,10 +38,10 @@ pub(crate) enum Mail {
     GoAway,
     /// Close what is still there, and end the loop once all has been written.
     Stop,
-    /// Which channels are bound.
-    Binds(oneshot::Sender<Vec<Bind>>),
-    /// Which sessions are open.
-    Sessions(oneshot::Sender<Vec<LiveSession>>),
+    /// Which channels are bound, of those from this slot on.
+    Binds(u32, oneshot::Sender<Page<Bind>>),
+    /// Which sessions are open, of those from this slot on.
+    Sessions(u32, oneshot::Sender<Page<LiveSession>>),
     /// These binds were said again: whoever has gone meanwhile must be unbound again.
     Reasserted(Vec<Bind>),
     /// Another connection holds these places now.
@@ -72,6 +72,18 @@ pub(crate) struct HandOver {
     /// Who asks, and waits.
     pub(crate) heir: ConnectionId,
 }
+
+/// A part of what a loop has, so that neither it nor memory stands still for a list of
+/// all.
+#[derive(Debug)]
+pub(crate) struct Page<T> {
+    pub(crate) items: Vec<T>,
+    /// The slot that the next one begins with; `None`: this was the last.
+    pub(crate) next_slot: Option<u32>,
+}
+
+/// Channels that a page covers at most.
+pub(crate) const PAGE_MAX: usize = 8_192;
 
 /// A delivery for one channel.
 #[derive(Debug)]

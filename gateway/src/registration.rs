@@ -238,17 +238,26 @@ impl Registration {
     async fn reassert(&self) -> Result<(), BusError> {
         let mut failed = None;
         for mailbox in &self.loops {
-            let (answer, binds) = oneshot::channel();
-            mailbox.send(Mail::Binds(answer)).await;
-            let Ok(binds) = binds.await else { continue };
-            for chunk in binds.chunks(REASSERT_CHUNK) {
-                if let Err(error) = self.reassert_chunk(mailbox, chunk.to_vec()).await {
-                    failed = Some(error);
-                    break;
-                }
+            if let Err(error) = self.reassert_loop(mailbox).await {
+                failed = Some(error);
             }
         }
         failed.map_or(Ok(()), Err)
+    }
+
+    async fn reassert_loop(&self, mailbox: &Mailbox) -> Result<(), BusError> {
+        let mut from_slot = Some(0);
+        while let Some(slot) = from_slot {
+            let (answer, page) = oneshot::channel();
+            mailbox.send(Mail::Binds(slot, answer)).await;
+            // A loop that has ended has no channels.
+            let Ok(page) = page.await else { break };
+            from_slot = page.next_slot;
+            for chunk in page.items.chunks(REASSERT_CHUNK) {
+                self.reassert_chunk(mailbox, chunk.to_vec()).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn resync(&self) {

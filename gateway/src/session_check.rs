@@ -57,11 +57,14 @@ impl SessionCheck {
             // Rung or not: a round is due.
             let _ = tokio::time::timeout(interval, self.recheck.notified()).await;
             for mailbox in &self.loops {
-                let (answer, sessions) = oneshot::channel();
-                mailbox.send(Mail::Sessions(answer)).await;
-                // A loop that has ended has no sessions.
-                if let Ok(sessions) = sessions.await {
-                    self.ask(sessions).await;
+                let mut from_slot = Some(0);
+                while let Some(slot) = from_slot {
+                    let (answer, page) = oneshot::channel();
+                    mailbox.send(Mail::Sessions(slot, answer)).await;
+                    // A loop that has ended has no sessions.
+                    let Ok(page) = page.await else { break };
+                    from_slot = page.next_slot;
+                    self.ask(page.items).await;
                 }
             }
             tokio::time::sleep(ROUND_PAUSE.min(interval)).await;

@@ -134,8 +134,14 @@ impl<T> Slab<T> {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ChannelKey, &T)> {
-        let slots = self.chunks.iter().flatten().zip(0..);
-        slots.filter_map(|(slot, index)| {
+        self.iter_from(0)
+    }
+
+    /// Those in this slot and behind it.
+    pub(crate) fn iter_from(&self, slot: u32) -> impl Iterator<Item = (ChannelKey, &T)> {
+        let (chunk, within) = (slot as usize / CHUNK_SLOTS, slot as usize % CHUNK_SLOTS);
+        let slots = self.chunks.iter().skip(chunk).flatten().skip(within);
+        slots.zip(slot..).filter_map(|(slot, index)| {
             let key = ChannelKey {
                 slot: index,
                 generation: slot.generation,
@@ -193,5 +199,9 @@ mod tests {
         assert_eq!(ChannelKey::from_bits(again.to_bits()), again);
         assert_eq!((slab.len(), slab.keys().len()), (1_000, 1_000));
         assert_eq!(slab.iter().count(), 1_000);
+        for slot in [0, 1, 255, 256, 700, 999, 1_000, 5_000] {
+            let from: Vec<_> = slab.iter_from(slot).map(|(key, _)| key.slot).collect();
+            assert_eq!(from, (slot..1_000).collect::<Vec<_>>());
+        }
     }
 }
