@@ -38,6 +38,7 @@ mod tests {
         ("sluice-netlab", &["sluice-codec", "sluice-relay"]),
         ("sluice-load", TOOLS_MAY_USE),
         ("sluice-engines", &[]),
+        ("sluice-fuzz", &["sluice-codec"]),
         ("sluice-layering", &[]),
     ];
     const TOOLS_MAY_USE: &[&str] = &[

@@ -1,0 +1,6 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    let target = sluice_fuzz::target("session").expect("a target of this name");
+    (target.run)(input);
+});
