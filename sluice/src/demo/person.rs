@@ -60,8 +60,8 @@ struct Live {
     listener: JoinHandle<()>,
 }
 
-/// How long a device that only looks may take.
-const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(30);
+/// A device that only looks gives up when it has been told nothing for this long.
+const CATCH_UP_SILENCE: Duration = Duration::from_secs(30);
 
 // === impl Person ===
 
@@ -249,8 +249,10 @@ pub async fn pull_everything(
     };
     let (client, mut events) = start_client(&account, name, transport, LocalState::memory())?;
     let pull = async {
-        while let Some(event) = events.next().await {
-            match event {
+        loop {
+            let event = tokio::time::timeout(CATCH_UP_SILENCE, events.next()).await;
+            let event = event.context("not caught up, and told nothing more in 30 s")?;
+            match event.context("the client ended")? {
                 Event::Entry { entry, own } => board.entry(device, kind, user, &entry, own, None),
                 Event::CaughtUp => return Ok(()),
                 Event::Kicked { reason } => bail!("kicked: {reason:?}"),
@@ -258,11 +260,10 @@ pub async fn pull_everything(
                 _ => {}
             }
         }
-        bail!("the client ended")
     };
-    let caught_up = tokio::time::timeout(CATCH_UP_TIMEOUT, pull).await;
+    let caught_up = pull.await;
     client.disconnect(true).await;
-    caught_up.context("not caught up in time")?
+    caught_up
 }
 
 fn start_client(
