@@ -49,7 +49,7 @@ pub(crate) fn connection(input: &[u8]) {
 fn play(input: &[u8]) -> (usize, usize) {
     let mut script = Script::new(input);
     let mut world = World::new();
-    if input.len() % 4 > 0 {
+    if !input.len().is_multiple_of(4) {
         // Without harm to the handshake.
         (0..3).for_each(|_| world.settle());
         assert!(world.client.is_open());
