@@ -57,7 +57,8 @@ const FIELDS: &[&str] = &[
 
 #[test]
 fn the_excerpt_replays_over_all_transports() {
-    let report = demo(&["--limit", "40", "--transports", "tcp,ws,udp", "--seed", "7"]);
+    let transports = "tcp,tcp+noise,ws,udp";
+    let report = demo(&["--limit", "40", "--transports", transports, "--seed", "7"]);
     for field in FIELDS {
         assert!(
             report.get(field).is_some(),
@@ -126,7 +127,7 @@ fn a_bad_network_of_datagrams_loses_nothing() {
 #[test]
 fn sessions_go_from_transport_to_transport() {
     let faults = "loss=0.05,delay_ms=5,rebind_s=5,reset_s=3,stall_s=5";
-    let transports = "tcp,ws,udp,auto";
+    let transports = "tcp+noise,ws,udp,auto,tcp";
     let report = demo(&[
         "--limit",
         "30",
