@@ -127,8 +127,8 @@ impl Connection {
         channel.read_bytes += bytes;
         channel.last_inbound_ms = now.mono_ms;
         let before_ms = now.unix_ms.saturating_sub(quiet_ms);
-        let is_due = ticket::is_due(link.id(), before_ms, now.unix_ms);
-        is_due || is_proven && channel.settle_at(bench, link.address())
+        let has_moved = is_proven && channel.settle_at(bench, link.address());
+        has_moved || ticket::is_due(link.id(), before_ms, now.unix_ms)
     }
 
     /// Sends what spares the client the cookie when it connects again from here.

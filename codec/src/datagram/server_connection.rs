@@ -99,11 +99,13 @@ impl ServerConnection {
         token: u64,
         sink: &mut Sink<'_>,
     ) -> Result<bool, ReceiveError> {
+        // Only of a proven address another port may be taken for a NAT's doing.
+        let proven = self.proven_address.as_deref().unwrap_or(&self.address);
         let source = match from == self.address {
             true => Source::Current,
             false => Source::Elsewhere {
                 token,
-                is_same_host: from.ip() == self.address.ip(),
+                is_same_host: from.ip() == proven.ip(),
             },
         };
         let received = self

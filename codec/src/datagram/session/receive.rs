@@ -18,8 +18,9 @@ pub enum Source {
     Elsewhere {
         /// Not to be guessed.
         token: u64,
-        /// The same IP address, another port: a NAT has forgotten the client. The
-        /// path is the one that it was, and who receives there is proven.
+        /// The IP address that was proven last, another port: a NAT has forgotten
+        /// the client. The path is the one that it was, and who receives there is
+        /// proven.
         is_same_host: bool,
     },
 }

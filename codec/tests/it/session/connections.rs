@@ -311,6 +311,58 @@ fn a_server_that_forgot_says_so() {
     assert_eq!(link.client.timeout(), None);
 }
 
+/// Whoever writes another's address into its packets can write any port there.
+#[test]
+fn other_ports_of_a_host_that_is_not_proven_get_no_more() {
+    let mut link = Link::new(Faults::none(), 3);
+    link.send(0, 100);
+    assert!(link.run(5_000_000, Link::is_delivered));
+    link.run(10_000_000, |_| false);
+    let (mut came, mut sent, mut out) = (0, 0, Vec::new());
+    for port in 4000..4020 {
+        link.now_us += 1_000;
+        let now_us = link.now_us;
+        let from = SocketAddr::from(([10, 9, 9, 9], port));
+        let server = link.table.values_mut().next().unwrap();
+        let payload = message(u32::from(port), Channel::CONTROL, 10);
+        link.client.send(now_us, Channel::CONTROL, payload).unwrap();
+        while link.client.transmit(now_us, &mut out).is_some() {
+            let Ok(Header::Session(header)) = Header::parse(&out) else {
+                panic!("no packet of the session");
+            };
+            came += out.len();
+            let received = server.receive(now_us, &header, &mut out, from, 99, &mut |_, _| true);
+            assert_eq!(received, Ok(false));
+            out.clear();
+        }
+        let payload = message(u32::from(port), Channel::PUSHES, 1_000);
+        server.send(now_us, Channel::PUSHES, payload).unwrap();
+        while let Some(to) = server.transmit(now_us, &mut out) {
+            assert_eq!(to.address, from);
+            sent += to.bytes;
+            out.clear();
+        }
+        assert!(sent <= 3 * came, "{sent} of {came}");
+    }
+    // Other ports of the host that was proven are a NAT's doing.
+    let home = SocketAddr::from((address(100).ip(), 5000));
+    let server = link.table.values_mut().next().unwrap();
+    link.client.ping(link.now_us);
+    while link.client.transmit(link.now_us, &mut out).is_some() {
+        if let Ok(Header::Session(header)) = Header::parse(&out) {
+            let _ = server.receive(link.now_us, &header, &mut out, home, 99, &mut |_, _| true);
+        }
+        out.clear();
+    }
+    sent = 0;
+    while let Some(to) = server.transmit(link.now_us, &mut out) {
+        assert_eq!(to.address, home);
+        sent += to.bytes;
+        out.clear();
+    }
+    assert!(sent > 1_000, "{sent}");
+}
+
 #[test]
 fn a_session_that_nobody_confirms_ends() {
     let mut link = Link::new(Faults::none(), 3);
