@@ -2,8 +2,8 @@
 //! between.
 //!
 //! Most sessions of a messenger say nothing most of the time. Such a one sleeps:
-//! all that it is lies packed in one block of some two hundred bytes, and its slot
-//! is a pointer to that. Whoever reaches for it (a datagram, mail, its timer) wakes
+//! all that it is lies packed in some two hundred bytes of the [`Dormitory`], and its
+//! slot says where. Whoever reaches for it (a datagram, mail, its timer) wakes
 //! it: [`Connections::get_mut`] unpacks it, and at the end of the turn
 //! [`Connections::rest`] packs it again as soon as nothing is under way. Who stays
 //! awake has something that will touch it again: a packet, an answer or its timer.
@@ -14,16 +14,17 @@
 //!
 //! Cost: waking and resting take half a microsecond and some five allocations. A
 //! session in which messages pass stays awake (its state lingers for a second), and
-//! allocates nothing here. Keys in packed blocks are overwritten before they are freed.
+//! allocates nothing here. Keys are overwritten where it lay.
 
 use std::sync::Arc;
 
 use sluice_codec::datagram;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 use crate::{
     channel::Channel,
     connection::Connection,
+    dormitory::{Bed, CELL_MAX_BYTES, Dormitory},
     ledger::Ledger,
     mailbox::{PAGE_MAX, Page},
     slab::{ChannelKey, Slab},
@@ -33,10 +34,11 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Connections {
     slab: Slab<Seat>,
+    dormitory: Dormitory,
     /// Who was reached for in this turn.
     touched: Vec<ChannelKey>,
     datagram_config: Arc<datagram::Config>,
-    /// Where a connection is packed before it gets a block of its size.
+    /// Where a connection is packed before it gets a bed of its size.
     packing: Vec<u8>,
 }
 
@@ -44,7 +46,7 @@ pub(crate) struct Connections {
 #[derive(Debug)]
 enum Seat {
     Awake(Box<Connection>),
-    Asleep(Zeroizing<Box<[u8]>>),
+    Asleep(Bed),
 }
 
 /// A connection that is only looked at.
@@ -56,7 +58,7 @@ pub(crate) enum Sight<'a> {
 
 /// What [`Connections::packing`] holds without growing: keys in it are overwritten,
 /// in a buffer that was left behind they would not be.
-const PACKED_MAX_BYTES: usize = 4096;
+const PACKED_MAX_BYTES: usize = CELL_MAX_BYTES;
 
 // === impl Connections ===
 
@@ -67,6 +69,7 @@ impl Connections {
     pub(crate) fn new(capacity: u32, datagram_config: Arc<datagram::Config>) -> Self {
         Self {
             slab: Slab::new(capacity),
+            dormitory: Dormitory::new(),
             touched: Vec::new(),
             datagram_config,
             packing: Vec::with_capacity(PACKED_MAX_BYTES),
@@ -94,11 +97,13 @@ impl Connections {
     /// The connection, awake until the end of this turn at least.
     pub(crate) fn get_mut(&mut self, key: ChannelKey) -> Option<&mut Connection> {
         let seat = self.slab.get_mut(key)?;
-        if let Seat::Asleep(packed) = seat {
+        if let Seat::Asleep(bed) = *seat {
+            let packed = self.dormitory.look(bed);
             let Some(connection) = Connection::unpack(key, packed, &self.datagram_config) else {
                 tracing::error!("a connection that slept can't be woken");
                 return None;
             };
+            self.dormitory.clear(bed);
             *seat = Seat::Awake(Box::new(connection));
         }
         let Seat::Awake(connection) = seat else {
@@ -114,7 +119,12 @@ impl Connections {
     pub(crate) fn remove(&mut self, key: ChannelKey) -> Option<Connection> {
         match self.slab.remove(key)? {
             Seat::Awake(connection) => Some(*connection),
-            Seat::Asleep(packed) => Connection::unpack(key, &packed, &self.datagram_config),
+            Seat::Asleep(bed) => {
+                let packed = self.dormitory.look(bed);
+                let connection = Connection::unpack(key, packed, &self.datagram_config);
+                self.dormitory.clear(bed);
+                connection
+            }
         }
     }
 
@@ -125,14 +135,15 @@ impl Connections {
 
     /// All of them, to be looked at: nobody is woken by it.
     pub(crate) fn sights(&self) -> impl Iterator<Item = (ChannelKey, Sight<'_>)> {
-        self.slab.iter().map(|(key, seat)| (key, seat.sight(key)))
+        let seats = self.slab.iter();
+        seats.map(|(key, seat)| (key, seat.sight(key, &self.dormitory)))
     }
 
     /// What `look` finds of some of them, from this slot on; nobody is woken by it.
     pub(crate) fn page<T>(&self, from_slot: u32, look: impl Fn(&Channel) -> Option<T>) -> Page<T> {
         let mut seats = self.slab.iter_from(from_slot).peekable();
         let some = seats.by_ref().take(PAGE_MAX);
-        let items = some.filter_map(|(key, seat)| seat.sight(key).channel(&look));
+        let items = some.filter_map(|(key, seat)| seat.sight(key, &self.dormitory).channel(&look));
         Page {
             items: items.collect(),
             next_slot: seats.peek().map(|(key, _)| key.slot),
@@ -141,7 +152,8 @@ impl Connections {
 
     /// One of them, to be looked at.
     pub(crate) fn sight(&self, key: ChannelKey) -> Option<Sight<'_>> {
-        self.slab.get(key).map(|seat| seat.sight(key))
+        let seat = self.slab.get(key)?;
+        Some(seat.sight(key, &self.dormitory))
     }
 
     /// The turn is over: who was touched in it and has nothing under way sleeps.
@@ -155,8 +167,10 @@ impl Connections {
             };
             connection.is_touched = false;
             if connection.pack(now_ms, &mut self.packing) {
-                let block = Box::from(self.packing.as_slice());
-                *seat = Seat::Asleep(Zeroizing::new(block));
+                // Who needs more room than there is stays awake.
+                if let Some(bed) = self.dormitory.lay(&self.packing) {
+                    *seat = Seat::Asleep(bed);
+                }
                 self.packing.as_mut_slice().zeroize();
             }
             self.packing.clear();
@@ -167,10 +181,10 @@ impl Connections {
 // === impl Seat ===
 
 impl Seat {
-    fn sight(&self, key: ChannelKey) -> Sight<'_> {
+    fn sight<'a>(&'a self, key: ChannelKey, dormitory: &'a Dormitory) -> Sight<'a> {
         match self {
             Self::Awake(connection) => Sight::Awake(connection),
-            Self::Asleep(packed) => Sight::Asleep(key, packed),
+            Self::Asleep(bed) => Sight::Asleep(key, dormitory.look(*bed)),
         }
     }
 }
@@ -210,7 +224,7 @@ impl Sight<'_> {
     pub(crate) fn memory(&self) -> Ledger {
         match self {
             Self::Awake(connection) => Ledger::of(connection),
-            Self::Asleep(_, packed) => Ledger::asleep(packed.len()),
+            Self::Asleep(_, packed) => Ledger::asleep(Dormitory::cell_bytes(packed.len())),
         }
     }
 }
@@ -222,6 +236,6 @@ mod tests {
     #[test]
     fn a_slot_is_small() {
         let slot = Connections::SLOT_BYTES;
-        assert!(slot <= 32, "{slot}");
+        assert!(slot <= 24, "{slot}");
     }
 }

@@ -30,6 +30,7 @@ mod context;
 mod datagram;
 mod deadlines;
 mod delivery;
+mod dormitory;
 mod downlink;
 mod drain;
 mod event_loop;
