@@ -124,7 +124,7 @@ pub enum LinkError {
     #[error("no address")]
     NoAddress,
     /// Not connected in time.
-    #[error("no connection in time")]
+    #[error("no connection in time: a wrong address, or a network that lets nothing through there")]
     Timeout,
     /// The peer closed it.
     #[error("closed by the server")]
@@ -139,10 +139,12 @@ pub enum LinkError {
     #[error("the server no longer knows the session")]
     Forgotten,
     /// Over a datagram session or encrypted TCP: none of the server's keys is pinned.
-    #[error("the server has another key than those that were pinned")]
+    #[error(
+        "the server has another key than those that were pinned; `sluice keygen` prints its pins"
+    )]
     WrongKey,
     /// Over encrypted TCP: the server takes plain connections only.
-    #[error("the server does not take encrypted TCP connections")]
+    #[error("the server does not take encrypted TCP connections (its tcp_encryption is off)")]
     NotEncrypted,
     /// Over a datagram session: the server speaks other versions.
     #[error("the server speaks another version of the datagram session")]

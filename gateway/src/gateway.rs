@@ -92,7 +92,7 @@ pub enum StartError {
     #[error("[gateway]")]
     Config(#[from] ConfigError),
     /// An address can't be listened on.
-    #[error("cannot listen on {address}")]
+    #[error("cannot listen on {address} for clients; choose another address")]
     Listen {
         /// Which.
         address: SocketAddr,

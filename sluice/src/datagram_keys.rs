@@ -80,7 +80,10 @@ pub fn pins_of(keys: &[ServerKey]) -> anyhow::Result<ServerPins> {
 /// Puts a fresh key before the others. The oldest goes when there are too many.
 pub fn renew(config: &Config) -> anyhow::Result<Vec<ServerKey>> {
     if configured(config)?.is_some() {
-        bail!("the keys are in the configuration ([datagrams] keys), not in a file");
+        bail!(
+            "the keys are in the configuration ([datagrams] keys), not in a file: put a fresh one \
+             before them there"
+        );
     }
     let path = key_file(config);
     let mut keys = vec![ServerKey::from_secret(rand::random())];
@@ -112,7 +115,9 @@ fn read(path: &Path) -> anyhow::Result<Option<Vec<ServerKey>>> {
             })?))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        Err(error) => {
+            Err(error).with_context(|| format!("cannot read the UDP keys in {}", path.display()))
+        }
     }
 }
 
@@ -123,7 +128,7 @@ fn parse(text: &str) -> anyhow::Result<Vec<ServerKey>> {
         .map(ServerKey::from_secret_text)
         .collect::<Result<_, _>>()?;
     if keys.is_empty() {
-        bail!("there is no key");
+        bail!("there is no key; one is made where the file is absent");
     }
     Ok(keys)
 }

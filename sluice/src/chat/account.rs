@@ -23,7 +23,8 @@ pub struct AccountArgs {
     #[arg(long, value_name = "NAME", default_value = "auto", value_parser = transport)]
     transport: Transport,
     /// The gateway's keys for udp and tcp+noise, as `sluice keygen` prints them; by
-    /// GET /endpoints unless told
+    /// GET /endpoints unless told. They prove nothing over tcp and ws, and auto may
+    /// end with ws
     #[arg(long, value_name = "PINS")]
     pins: Option<ServerPins>,
     /// Who you are

@@ -37,11 +37,12 @@ enum Workload {
     sluice bench idle --transport udp --connections 200000 --duration 60\n  \
     sluice bench idle --server 127.0.0.1:8080 --data-dir sluice-data --connections 100\n\n\
     A running server hashes a password for each user it adds: that takes a while.\n\
-    Each TCP or WebSocket connection is an open file here and one in the server; `ulimit -n` bounds\n    \
-    both. UDP sessions share a few sockets, and come from 20,000 addresses of 127.0.0.0/8.\n    \
-    The server that is started has small page caches: they fill with what logins touch, and would\n    \
-    be taken for the connections' own.\n    \
-    The kernel's memory is the whole machine's: run nothing beside, and hold enough connections.")]
+    Each TCP or WebSocket connection is an open file here and one in the server; `ulimit -n` bounds\n\
+    both. UDP sessions share a few sockets, and come from 20,000 addresses of 127.0.0.0/8.\n\
+    The server that is started has small page caches: they fill with what logins touch, and would\n\
+    be taken for the connections' own.\n\
+    The kernel's memory is the whole machine's: run nothing beside, and hold enough connections;\n\
+    else it may even come out below zero.")]
 struct IdleArgs {
     /// tcp, ws or udp
     #[arg(long, default_value = "tcp", value_parser = transport)]

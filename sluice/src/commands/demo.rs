@@ -26,7 +26,13 @@ use crate::{
     sluice demo --data log.ndjson.gz --transports tcp,ws,udp --json\n  \
     sluice demo --cluster gateways=3,services=2\n  \
     sluice demo --limit 20 --faults delay_ms=40,jitter_ms=20,reset_s=10\n  \
-    sluice demo --transports udp --faults loss=0.2,dup=0.05,reorder=0.1,rebind_s=5")]
+    sluice demo --transports udp --faults loss=0.2,dup=0.05,reorder=0.1,rebind_s=5\n\n\
+    Faults (what ends in _s comes so many seconds apart in the mean):\n  \
+    all transports  delay_ms, jitter_ms, bandwidth_kbps, stall_s, blackout_s\n  \
+    TCP, WebSocket  reset_s, cut_after_bytes\n  \
+    UDP             loss, dup, reorder, corrupt (shares from 0 to 1), rebind_s (another\n  \
+    \x20               address), nat_idle_s (likewise after so long a silence), mtu_bytes\n\n\
+    A relay without delay is over in a second or two: seldom faults then don't come at all.")]
 pub struct Args {
     /// Chat log: one {"conversation","sender","text"} a line, .gz or not [default: an excerpt that ships]
     #[arg(long, value_name = "FILE")]
@@ -34,15 +40,15 @@ pub struct Args {
     /// Only the first N conversations of the log
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Spread over the devices: tcp, ws, udp, and auto for those that choose
-    /// themselves; some devices go from one to the next while they talk
+    /// Spread over the devices: tcp, tcp+noise (encrypted), ws, udp, and auto for those
+    /// that choose themselves; some devices go from one to the next while they talk
     #[arg(long, value_delimiter = ',', default_value = "tcp,ws", value_parser = transport)]
     transports: Vec<Transport>,
     /// Conversations replayed in groups of 3 to 500 [default: 5 % of them]
     #[arg(long, value_name = "N")]
     groups: Option<usize>,
     /// What a relay between clients and server does, such as
-    /// "delay_ms=40,jitter_ms=20,reset_s=10,stall_s=20"; 0 turns a fault off
+    /// "delay_ms=40,jitter_ms=20,reset_s=10,stall_s=20"; 0 turns a fault off; listed below
     #[arg(long, value_name = "FAULTS", default_value = "")]
     faults: FaultPlan,
     /// Use a running server, by the address of its HTTP API

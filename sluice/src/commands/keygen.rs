@@ -15,7 +15,8 @@ pub struct Args {
     #[command(flatten)]
     place: Place,
     /// Put a fresh key before the old ones, of which three are kept: clients that pin
-    /// an older one still get in. Restart the gateways afterwards
+    /// an older one still get in. Restart the gateways afterwards: a running one keeps to
+    /// the keys that it has read
     #[arg(long)]
     renew: bool,
 }
@@ -28,12 +29,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         false => datagram_keys::open(&config)?,
     };
     eprintln!(
-        "pins of {} keys in {}",
-        keys.len(),
+        "keys in {}: {}; their pins:",
         match config.datagrams.keys.0.is_empty() {
             true => datagram_keys::key_file(&config).display().to_string(),
             false => "SLUICE__DATAGRAMS__KEYS or [datagrams] keys".to_owned(),
-        }
+        },
+        keys.len()
     );
     writeln!(std::io::stdout(), "{}", datagram_keys::pins_of(&keys)?)?;
     Ok(ExitCode::SUCCESS)

@@ -174,10 +174,11 @@ async fn receive(
 
 impl Progress {
     fn why(&self) -> String {
-        self.trouble
-            .as_ref()
-            .map(|trouble| format!(": {trouble}"))
-            .unwrap_or_default()
+        let trouble = self.trouble.as_deref();
+        let trouble = trouble.or((!self.is_caught_up).then_some(
+            "the server has not answered so soon; more time or another --transport may help",
+        ));
+        trouble.map(|it| format!(": {it}")).unwrap_or_default()
     }
 }
 
