@@ -154,7 +154,10 @@ impl Port {
 
     fn receive_sealed(&mut self, header: &SessionHeader, datagram: &mut [u8], from: SocketAddr) {
         let now_us = self.now_us();
-        let id = header.connection_id.unwrap();
+        // A fault may have made it one of those to clients, which name no session.
+        let Some(id) = header.connection_id else {
+            return;
+        };
         let Some(session) = self.sessions.get_mut(id.as_bytes()) else {
             if let Some(answer) = self.acceptor.reset(id, datagram.len()) {
                 let _ = self.socket.try_send_to(&answer, from);
