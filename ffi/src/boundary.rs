@@ -21,13 +21,14 @@
 )]
 
 use std::{
-    ffi::{CStr, c_char},
+    ffi::c_char,
     panic::{AssertUnwindSafe, catch_unwind},
     ptr,
 };
 
 use crate::{
     client::{Settings, To, sluice_client},
+    error_text::error_text,
     types::{
         SLUICE_ABI_VERSION, SLUICE_BODY_MAX_BYTES, SLUICE_NEVER, SLUICE_RECEIVE_MAX_BYTES,
         sluice_bytes, sluice_config, sluice_event, sluice_id, sluice_status as Status, sluice_to,
@@ -451,34 +452,6 @@ pub unsafe extern "C" fn sluice_free(client: *mut sluice_client) {
 #[unsafe(no_mangle)]
 pub extern "C" fn sluice_error_text(status: i32) -> *const c_char {
     error_text(status).as_ptr()
-}
-
-fn error_text(status: i32) -> &'static CStr {
-    const TEXTS: [&CStr; 18] = [
-        c"done",
-        c"a pointer is null",
-        c"a length is over its bound",
-        c"the buffer is too small",
-        c"an id is malformed",
-        c"the pins are no keys",
-        c"the state is damaged, or another user's or device's",
-        c"a text is no UTF-8",
-        c"the random bytes are all the same",
-        c"neither a token nor a state",
-        c"an argument is out of its range",
-        c"too many sends wait for their ack",
-        c"the connection has stalled",
-        c"too many requests wait for their answer",
-        c"not connected",
-        c"one cannot write to oneself",
-        c"the client has ended",
-        c"a fault of the library",
-    ];
-    let place = usize::try_from(i64::from(status).abs()).unwrap_or(usize::MAX);
-    match TEXTS.get(place) {
-        Some(text) if status <= 0 => text,
-        _ => c"no status of this library",
-    }
 }
 
 /// Runs `action`; a panic becomes a status.

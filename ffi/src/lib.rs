@@ -10,6 +10,7 @@
 
 mod boundary;
 mod client;
+mod error_text;
 mod event;
 mod types;
 
