@@ -106,18 +106,7 @@ fn figures_of_a_bulk() {
             ..Faults::lossy(loss)
         };
         let mut pair = Pair::new(faults, 3);
-        let total = 2_000_000_u32;
-        let mut sent = 0;
-        while sent < total {
-            while sent < total && pair.send(CLIENT_SIDE, Channel::CONTROL, 20_000) {
-                sent += 20_000;
-            }
-            let until_us = pair.now_us + 5_000;
-            pair.run_until(until_us);
-        }
-        let until_us = pair.now_us + 600_000_000;
-        assert!(pair.run_until_delivered(until_us));
-        let goodput = f64::from(total) * 1e6 / pair.now_us as f64;
+        let goodput = pair.deliver_bulk(2_000_000);
         let rtt_us = pair.peers[CLIENT_SIDE].session.round_trip_us();
         let wire = pair.network.wire[0];
         println!(

@@ -101,6 +101,23 @@ impl Pair {
         while self.step(until_us) {}
     }
 
+    /// Sends this much in messages of 20,000 bytes as fast as the session takes them.
+    /// Bytes a second until all has arrived.
+    pub(super) fn deliver_bulk(&mut self, total_bytes: u32) -> f64 {
+        const MESSAGE_BYTES: usize = 20_000;
+        let mut sent = 0;
+        while sent < total_bytes {
+            while sent < total_bytes && self.send(CLIENT_SIDE, Channel::CONTROL, MESSAGE_BYTES) {
+                sent += MESSAGE_BYTES as u32;
+            }
+            let until_us = self.now_us + 5_000;
+            self.run_until(until_us);
+        }
+        let until_us = self.now_us + 600_000_000;
+        assert!(self.run_until_delivered(until_us));
+        f64::from(total_bytes) * 1e6 / self.now_us as f64
+    }
+
     /// Lets time pass until all reliable messages came; false if it took longer.
     pub(super) fn run_until_delivered(&mut self, until_us: u64) -> bool {
         while !self.is_delivered() {
