@@ -5,6 +5,7 @@ use std::ops::Range;
 use crate::{
     FRAME_MAX_BYTES_CEILING, FrameError, Input,
     datagram::ServerKeys,
+    packed::{put_number, take_byte, take_number},
     sealed_tcp::{Opening, SealedState, Step, StreamSealer},
     tcp::TcpState,
     websocket::{Handshake, OpenState},
@@ -59,6 +60,10 @@ enum State {
     /// After an error or a close frame.
     Finished,
 }
+
+const PACKED_TCP: u8 = 1;
+const PACKED_WEBSOCKET: u8 = 2;
+const PACKED_SEALED_TCP: u8 = 3;
 
 /// A frame that was found, before anything is borrowed for the caller.
 #[derive(Debug)]
@@ -168,6 +173,46 @@ impl Decoder {
             State::SealedTcp(sealed) => sealed.end(),
             state => *state = State::Finished,
         }
+    }
+
+    /// Appends all that it is, and answers true; appends nothing and answers false
+    /// unless it stands between two frames, behind its handshake. Keys of an
+    /// encrypted stream are in it: whoever has it wipes it.
+    pub fn pack(&self, out: &mut Vec<u8>) -> bool {
+        let start = out.len();
+        put_number(out, self.frame_max_bytes.into());
+        let is_packed = match &self.state {
+            State::Tcp(tcp) if tcp.is_at_rest() => {
+                out.push(PACKED_TCP);
+                true
+            }
+            State::WebSocket(open) if open.is_at_rest() => {
+                out.push(PACKED_WEBSOCKET);
+                true
+            }
+            State::SealedTcp(sealed) => {
+                out.push(PACKED_SEALED_TCP);
+                sealed.pack(out)
+            }
+            _ => false,
+        };
+        if !is_packed {
+            out.truncate(start);
+        }
+        is_packed
+    }
+
+    /// Takes what [`Decoder::pack`] appended off the front.
+    pub fn unpack(input: &mut &[u8]) -> Option<Self> {
+        // It was capped when it was set.
+        let frame_max_bytes = usize::try_from(take_number(input)?).ok()?;
+        let state = match take_byte(input)? {
+            PACKED_TCP => State::Tcp(TcpState::default()),
+            PACKED_WEBSOCKET => State::WebSocket(OpenState::default()),
+            PACKED_SEALED_TCP => State::SealedTcp(Box::new(SealedState::unpack(input)?)),
+            _ => return None,
+        };
+        Some(Self::new(frame_max_bytes, state))
     }
 
     /// True while a frame (or handshake, or fragmented message) has begun and is

@@ -100,6 +100,11 @@ impl TcpState {
         !self.lent && !self.partial.is_empty()
     }
 
+    /// Between two frames, with nothing lent.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        !self.lent && self.partial.is_empty()
+    }
+
     pub(crate) fn held_bytes(&self) -> usize {
         self.partial.capacity()
     }

@@ -9,7 +9,7 @@ use std::{
 
 use mio::net::TcpStream;
 use sluice_codec::{
-    Frame, FrameError, Framing, Input,
+    Decoder, Frame, FrameError, Framing, Input,
     datagram::{self, AddressTicket, End, SessionHeader},
     decode_packet, websocket,
 };
@@ -19,12 +19,12 @@ use crate::{
     channel::Channel,
     config::TcpEncryption,
     context::ChannelContext,
-    datagram::{DATAGRAM_FRAMING, DatagramLink, ticket},
+    datagram::{DatagramLink, ticket},
     farewell::Farewell,
     handlers::Admission,
     pipeline::{Flow, Pipeline},
     slab::ChannelKey,
-    transport::Transport,
+    transport::{Transport, TransportKind},
     workbench::Workbench,
 };
 
@@ -35,7 +35,16 @@ pub(crate) struct Connection {
     pub(crate) channel: Channel,
     /// It was reached for in this turn ([`crate::connections`]).
     pub(crate) is_touched: bool,
+    /// When its client was heard before it was woken, or before it last stayed awake
+    /// for being heard often.
+    heard_before_ms: Option<u64>,
 }
+
+/// A stream that is heard more often than this stays awake in between, and sleeps so
+/// long after it was heard last: waking costs allocations, which a ping-pong or a chat
+/// should not pay for at each packet. A session over UDP has acknowledgements under
+/// way for about as long.
+const LINGER_MS: u64 = 1_000;
 
 // === impl Connection ===
 
@@ -45,42 +54,88 @@ impl Connection {
             transport,
             channel,
             is_touched: false,
+            heard_before_ms: None,
         }
     }
 
-    /// Appends all that the connection is but its key, and answers true; appends
-    /// nothing and answers false if something is under way, or it has a socket.
+    /// Appends all that the connection is but its key and its socket, and answers
+    /// true; appends nothing and answers false if something is under way.
     pub(crate) fn pack(&self, now_ms: u64, out: &mut Vec<u8>) -> bool {
-        let Transport::Datagram(link) = &self.transport else {
-            return false;
-        };
         let start = out.len();
-        if !self.channel.pack(now_ms, out) || !link.pack(out) {
+        self.transport.kind(self.channel.framing).pack(out);
+        let is_packed = self.channel.pack(now_ms, out)
+            && match &self.transport {
+                Transport::Stream { decoder, .. } => decoder.pack(out),
+                Transport::Datagram(link) => link.pack(out),
+            };
+        if !is_packed {
             out.truncate(start);
-            return false;
         }
-        true
+        is_packed
     }
 
-    /// What was packed.
+    /// What was packed; a stream takes its socket.
     pub(crate) fn unpack(
         key: ChannelKey,
         mut packed: &[u8],
+        socket: &mut Option<TcpStream>,
         config: &Arc<datagram::Config>,
     ) -> Option<Self> {
-        let channel = Channel::unpack(key, DATAGRAM_FRAMING, &mut packed)?;
-        let link = DatagramLink::unpack(&mut packed, Arc::clone(config))?;
-        Some(Self::new(Transport::Datagram(Box::new(link)), channel))
+        let kind = TransportKind::unpack(&mut packed)?;
+        let channel = Channel::unpack(key, kind.framing(), &mut packed)?;
+        let transport = if kind == TransportKind::Datagram {
+            let link = DatagramLink::unpack(&mut packed, Arc::clone(config))?;
+            Transport::Datagram(Box::new(link))
+        } else {
+            let decoder = Decoder::unpack(&mut packed)?;
+            let socket = socket.take()?;
+            Transport::Stream { socket, decoder }
+        };
+        let heard_before_ms = Some(channel.last_inbound_ms);
+        Some(Self {
+            heard_before_ms,
+            ..Self::new(transport, channel)
+        })
+    }
+
+    /// What it goes by, of what was packed.
+    pub(crate) fn unpack_kind(mut packed: &[u8]) -> Option<TransportKind> {
+        TransportKind::unpack(&mut packed)
     }
 
     /// The channel alone of what was packed.
     pub(crate) fn unpack_channel(key: ChannelKey, mut packed: &[u8]) -> Option<Channel> {
-        Channel::unpack(key, DATAGRAM_FRAMING, &mut packed)
+        let kind = TransportKind::unpack(&mut packed)?;
+        Channel::unpack(key, kind.framing(), &mut packed)
     }
 
     /// The same without who it is.
     pub(crate) fn unpack_unnamed(key: ChannelKey, mut packed: &[u8]) -> Option<Channel> {
-        Channel::unpack_unnamed(key, DATAGRAM_FRAMING, &mut packed)
+        let kind = TransportKind::unpack(&mut packed)?;
+        Channel::unpack_unnamed(key, kind.framing(), &mut packed)
+    }
+
+    /// Its socket, which is all that it has beside what [`Connection::pack`] appends.
+    pub(crate) fn into_socket(self) -> Option<TcpStream> {
+        match self.transport {
+            Transport::Stream { socket, .. } => Some(socket),
+            Transport::Datagram(_) => None,
+        }
+    }
+
+    /// Until when it stays awake because its client is heard often; the question is
+    /// asked when a turn is over.
+    pub(crate) fn lingers_until_ms(&mut self, now_ms: u64) -> Option<u64> {
+        let before_ms = self.heard_before_ms?;
+        let heard_ms = self.channel.last_inbound_ms;
+        let until_ms = heard_ms.saturating_add(LINGER_MS);
+        let is_heard_often = heard_ms.saturating_sub(before_ms) < LINGER_MS;
+        let is_stream = matches!(self.transport, Transport::Stream { .. });
+        if !is_stream || !is_heard_often || until_ms <= now_ms {
+            return None;
+        }
+        self.heard_before_ms = Some(heard_ms);
+        Some(until_ms)
     }
 
     /// The timer has fired.

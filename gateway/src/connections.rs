@@ -2,22 +2,24 @@
 //! between.
 //!
 //! Most sessions of a messenger say nothing most of the time. Such a one sleeps:
-//! all that it is lies packed in some two hundred bytes of the [`Dormitory`], and its
-//! slot says where. Whoever reaches for it (a datagram, mail, its timer) wakes
-//! it: [`Connections::get_mut`] unpacks it, and at the end of the turn
+//! all that it is lies packed in the [`Dormitory`], in some hundred bytes (two hundred
+//! with the keys of a session over UDP), and its slot says where; a stream's socket
+//! lies in the slot. Whoever reaches for it (what its client sends, mail, its timer)
+//! wakes it: [`Connections::get_mut`] unpacks it, and at the end of the turn
 //! [`Connections::rest`] packs it again as soon as nothing is under way. Who stays
 //! awake has something that will touch it again: a packet, an answer or its timer.
 //!
 //! Which state is packed, and when it may be, says each noun itself (`pack` in
-//! `channel/packed.rs` and in the codec). Sessions over UDP sleep; a stream has a
-//! socket of its own beside it, and stays awake.
+//! `channel/packed.rs` and in the codec).
 //!
 //! Cost: waking and resting take half a microsecond and some five allocations. A
-//! session in which messages pass stays awake (its state lingers for a second), and
-//! allocates nothing here. Keys are overwritten where it lay.
+//! session in which messages pass stays awake (its state lingers for a second, see
+//! [`Connection::lingers_until_ms`] for streams), and allocates nothing here. Keys are
+//! overwritten where it lay.
 
 use std::sync::Arc;
 
+use mio::net::TcpStream;
 use sluice_codec::datagram;
 use zeroize::Zeroize;
 
@@ -28,6 +30,8 @@ use crate::{
     ledger::Ledger,
     mailbox::{PAGE_MAX, Page},
     slab::{ChannelKey, Slab},
+    transport::TransportKind,
+    workbench::Workbench,
 };
 
 /// See the module.
@@ -46,7 +50,15 @@ pub(crate) struct Connections {
 #[derive(Debug)]
 enum Seat {
     Awake(Box<Connection>),
-    Asleep(Bed),
+    Asleep(Sleeper),
+}
+
+/// What is left of a connection that sleeps.
+#[derive(Debug)]
+struct Sleeper {
+    bed: Bed,
+    /// None over UDP.
+    socket: Option<TcpStream>,
 }
 
 /// A connection that is only looked at.
@@ -80,6 +92,12 @@ impl Connections {
         self.slab.len()
     }
 
+    /// Heap that is mapped for sleepers, and in which nobody sleeps.
+    #[cfg(test)]
+    pub(crate) fn vacant_bytes(&self) -> usize {
+        self.dormitory.vacant_bytes()
+    }
+
     /// True when nobody more can be taken in.
     pub(crate) fn is_full(&self) -> bool {
         self.slab.is_full()
@@ -97,14 +115,9 @@ impl Connections {
     /// The connection, awake until the end of this turn at least.
     pub(crate) fn get_mut(&mut self, key: ChannelKey) -> Option<&mut Connection> {
         let seat = self.slab.get_mut(key)?;
-        if let Seat::Asleep(bed) = *seat {
-            let packed = self.dormitory.look(bed);
-            let Some(connection) = Connection::unpack(key, packed, &self.datagram_config) else {
-                tracing::error!("a connection that slept can't be woken");
-                return None;
-            };
-            self.dormitory.clear(bed);
-            *seat = Seat::Awake(Box::new(connection));
+        if let Seat::Asleep(sleeper) = seat {
+            let woken = sleeper.wake(key, &mut self.dormitory, &self.datagram_config);
+            *seat = Seat::Awake(Box::new(woken?));
         }
         let Seat::Awake(connection) = seat else {
             return None;
@@ -119,11 +132,8 @@ impl Connections {
     pub(crate) fn remove(&mut self, key: ChannelKey) -> Option<Connection> {
         match self.slab.remove(key)? {
             Seat::Awake(connection) => Some(*connection),
-            Seat::Asleep(bed) => {
-                let packed = self.dormitory.look(bed);
-                let connection = Connection::unpack(key, packed, &self.datagram_config);
-                self.dormitory.clear(bed);
-                connection
+            Seat::Asleep(mut sleeper) => {
+                sleeper.wake(key, &mut self.dormitory, &self.datagram_config)
             }
         }
     }
@@ -156,8 +166,14 @@ impl Connections {
         Some(seat.sight(key, &self.dormitory))
     }
 
+    /// True if it sleeps.
+    pub(crate) fn is_asleep(&self, key: ChannelKey) -> bool {
+        matches!(self.slab.get(key), Some(Seat::Asleep(_)))
+    }
+
     /// The turn is over: who was touched in it and has nothing under way sleeps.
-    pub(crate) fn rest(&mut self, now_ms: u64) {
+    pub(crate) fn rest(&mut self, bench: &mut Workbench) {
+        let now_ms = bench.now.mono_ms;
         for key in self.touched.drain(..) {
             let Some(seat) = self.slab.get_mut(key) else {
                 continue;
@@ -166,10 +182,12 @@ impl Connections {
                 continue;
             };
             connection.is_touched = false;
-            if connection.pack(now_ms, &mut self.packing) {
+            if let Some(until_ms) = connection.lingers_until_ms(now_ms) {
+                connection.channel.arm(bench, until_ms);
+            } else if connection.pack(now_ms, &mut self.packing) {
                 // Who needs more room than there is stays awake.
                 if let Some(bed) = self.dormitory.lay(&self.packing) {
-                    *seat = Seat::Asleep(bed);
+                    seat.lay_down(bed);
                 }
                 self.packing.as_mut_slice().zeroize();
             }
@@ -178,13 +196,44 @@ impl Connections {
     }
 }
 
+// === impl Sleeper ===
+
+impl Sleeper {
+    /// The connection again; its bed is free. It has always been packed by
+    /// [`Connections::rest`], so that none can be had only by a fault of ours.
+    fn wake(
+        &mut self,
+        key: ChannelKey,
+        dormitory: &mut Dormitory,
+        config: &Arc<datagram::Config>,
+    ) -> Option<Connection> {
+        let packed = dormitory.look(self.bed);
+        let woken = Connection::unpack(key, packed, &mut self.socket, config);
+        if woken.is_none() {
+            tracing::error!("a connection that slept can't be woken");
+        } else {
+            dormitory.clear(self.bed);
+        }
+        woken
+    }
+}
+
 // === impl Seat ===
 
 impl Seat {
+    /// Leaves the socket of what was packed there.
+    fn lay_down(&mut self, bed: Bed) {
+        let sleeper = Sleeper { bed, socket: None };
+        let awake = std::mem::replace(self, Self::Asleep(sleeper));
+        if let (Self::Awake(connection), Self::Asleep(sleeper)) = (awake, self) {
+            sleeper.socket = connection.into_socket();
+        }
+    }
+
     fn sight<'a>(&'a self, key: ChannelKey, dormitory: &'a Dormitory) -> Sight<'a> {
         match self {
             Self::Awake(connection) => Sight::Awake(connection),
-            Self::Asleep(bed) => Sight::Asleep(key, dormitory.look(*bed)),
+            Self::Asleep(sleeper) => Sight::Asleep(key, dormitory.look(sleeper.bed)),
         }
     }
 }
@@ -210,10 +259,11 @@ impl Sight<'_> {
 
     /// What it goes by, for people.
     pub(crate) fn transport(&self) -> &'static str {
-        match self {
-            Self::Awake(connection) => connection.transport.name(connection.channel.framing),
-            Self::Asleep(..) => "udp",
-        }
+        let kind = match self {
+            Self::Awake(connection) => Some(connection.transport.kind(connection.channel.framing)),
+            Self::Asleep(_, packed) => Connection::unpack_kind(packed),
+        };
+        kind.map_or("", TransportKind::name)
     }
 
     pub(crate) fn is_asleep(&self) -> bool {
@@ -230,12 +280,4 @@ impl Sight<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slot_is_small() {
-        let slot = Connections::SLOT_BYTES;
-        assert!(slot <= 24, "{slot}");
-    }
-}
+mod tests;

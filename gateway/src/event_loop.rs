@@ -15,24 +15,19 @@ use std::{io, sync::Arc, time::Duration};
 use mio::{Events, Interest, Poll, Token};
 use sluice_bus::Bind;
 use sluice_protocol::{ConnectionId, packet::CloseReason};
-use sluice_timer::Wheel;
 
 use crate::{
-    ack_tally::AckTally,
     channel::Channel,
     connections::Connections,
     datagram::{DatagramPort, ReceiveBuffers, Strayed},
     farewell::{Farewell, go_away},
-    handover::Handovers,
     listener::Listener,
     mailbox::{Command, CommandBody, Mail, Mailbox},
-    metrics::LoopMetrics,
-    output::OutputPool,
     pipeline::Pipeline,
     shared::Shared,
     slab::ChannelKey,
     transport::Transport,
-    workbench::{Orphans, Random, Workbench},
+    workbench::Workbench,
 };
 
 /// See the module.
@@ -93,28 +88,10 @@ impl EventLoop {
         let poll = Poll::new()?;
         let mailbox = Mailbox::new(poll.registry(), WAKER, MAILBOX_MAX)?;
         let connections_max = shared.config.connections_per_loop_max;
-        let now = shared.clock.now();
         let pipeline = shared.pipeline.clone();
         let connections = Connections::new(connections_max, Arc::clone(&shared.datagram_config));
-        let bench = Workbench {
-            shared,
-            event_loop,
-            now,
-            wheel: Wheel::new(8, connections_max as usize + 1, now.mono_ms),
-            dirty: Vec::new(),
-            ready: Vec::new(),
-            pool: OutputPool::default(),
-            outgoing: datagrams
-                .as_ref()
-                .map(DatagramPort::outgoing)
-                .unwrap_or_default(),
-            tally: AckTally::default(),
-            orphans: Orphans::default(),
-            handovers: Handovers::default(),
-            metrics: LoopMetrics::new(),
-            random: Random::seeded(seed),
-            draining: false,
-        };
+        let outgoing = datagrams.as_ref().map(DatagramPort::outgoing);
+        let bench = Workbench::new(shared, event_loop, outgoing.unwrap_or_default(), seed);
         let this = Self {
             poll,
             listeners,
@@ -184,7 +161,7 @@ impl EventLoop {
         self.serve_ready();
         self.write_dirty();
         self.bench.outgoing.flush(&self.bench.metrics);
-        self.connections.rest(self.bench.now.mono_ms);
+        self.connections.rest(&mut self.bench);
         if self.tally_due() {
             self.flush_tally();
         }
@@ -224,11 +201,17 @@ impl EventLoop {
             }
             return;
         }
-        let Some(connection) = self.connections.get_mut(ChannelKey::from_bits(bits)) else {
+        let key = ChannelKey::from_bits(bits);
+        let has_news = event.is_readable() || event.is_read_closed() || event.is_error();
+        if !has_news && self.connections.is_asleep(key) {
+            // There is room to write, and nothing to be written.
+            return;
+        }
+        let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
         let channel = &mut connection.channel;
-        if event.is_readable() || event.is_read_closed() || event.is_error() {
+        if has_news {
             channel.flags.readable = true;
             channel.flags.read_closed |= event.is_read_closed() || event.is_error();
             channel.mark_ready(&mut self.bench);

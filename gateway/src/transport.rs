@@ -1,10 +1,14 @@
 //! What a connection goes by: a socket of its own, or a session on the loop's UDP port.
 
 use mio::net::TcpStream;
-use sluice_codec::{Decoder, Framing, datagram::ServerKeys};
+use sluice_codec::{
+    Decoder, Framing,
+    datagram::ServerKeys,
+    packed::{put_number, take_byte},
+};
 use sluice_protocol::limits::FRAME_MAX_BYTES_BEFORE_LOGIN;
 
-use crate::datagram::DatagramLink;
+use crate::datagram::{DATAGRAM_FRAMING, DatagramLink};
 
 /// See the module.
 #[derive(Debug)]
@@ -13,6 +17,48 @@ pub(crate) enum Transport {
     Stream { socket: TcpStream, decoder: Decoder },
     /// UDP.
     Datagram(Box<DatagramLink>),
+}
+
+/// The transports, as they are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TransportKind {
+    Tcp,
+    SealedTcp,
+    WebSocket,
+    Datagram,
+}
+
+// === impl TransportKind ===
+
+impl TransportKind {
+    /// For people.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::SealedTcp => "tcp+noise",
+            Self::WebSocket => "ws",
+            Self::Datagram => "udp",
+        }
+    }
+
+    /// How packets lie in its channel's output.
+    pub(crate) fn framing(self) -> Framing {
+        match self {
+            Self::Tcp | Self::SealedTcp => Framing::Tcp,
+            Self::WebSocket => Framing::WebSocket,
+            Self::Datagram => DATAGRAM_FRAMING,
+        }
+    }
+
+    pub(crate) fn pack(self, out: &mut Vec<u8>) {
+        put_number(out, self as u64);
+    }
+
+    pub(crate) fn unpack(input: &mut &[u8]) -> Option<Self> {
+        let byte = take_byte(input)?;
+        let all = [Self::Tcp, Self::SealedTcp, Self::WebSocket, Self::Datagram];
+        all.into_iter().find(|kind| *kind as u8 == byte)
+    }
 }
 
 // === impl Transport ===
@@ -52,13 +98,15 @@ impl Transport {
         }
     }
 
-    /// For people.
-    pub(crate) fn name(&self, framing: Framing) -> &'static str {
+    /// `framing`: of its channel.
+    pub(crate) fn kind(&self, framing: Framing) -> TransportKind {
         match (self, framing) {
-            (Self::Stream { decoder, .. }, Framing::Tcp) if decoder.is_sealed() => "tcp+noise",
-            (Self::Stream { .. }, Framing::Tcp) => "tcp",
-            (Self::Stream { .. }, Framing::WebSocket) => "ws",
-            (Self::Datagram(_), _) => "udp",
+            (Self::Stream { decoder, .. }, Framing::Tcp) if decoder.is_sealed() => {
+                TransportKind::SealedTcp
+            }
+            (Self::Stream { .. }, Framing::Tcp) => TransportKind::Tcp,
+            (Self::Stream { .. }, Framing::WebSocket) => TransportKind::WebSocket,
+            (Self::Datagram(_), _) => TransportKind::Datagram,
         }
     }
 }

@@ -54,6 +54,28 @@ const ORPHAN_TTL_MS: u64 = 60_000;
 // === impl Workbench ===
 
 impl Workbench {
+    /// Of a loop that has nothing to do yet.
+    pub(crate) fn new(shared: Arc<Shared>, event_loop: u16, outgoing: Outgoing, seed: u64) -> Self {
+        let now = shared.clock.now();
+        let timers_max = shared.config.connections_per_loop_max as usize + 1;
+        Self {
+            shared,
+            event_loop,
+            now,
+            wheel: Wheel::new(8, timers_max, now.mono_ms),
+            dirty: Vec::new(),
+            ready: Vec::new(),
+            pool: OutputPool::default(),
+            outgoing,
+            tally: AckTally::default(),
+            orphans: Orphans::default(),
+            handovers: Handovers::default(),
+            metrics: LoopMetrics::new(),
+            random: Random::seeded(seed),
+            draining: false,
+        }
+    }
+
     pub(crate) fn connection_id(&self, key: ChannelKey) -> ConnectionId {
         ConnectionId {
             incarnation: self.shared.incarnation,

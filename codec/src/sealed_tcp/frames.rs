@@ -10,6 +10,7 @@ use crate::{
     EncodeError, FRAME_MAX_BYTES_CEILING, FrameError, Input,
     datagram::{noise::Split, nonce, secret::Secret},
     decoder::{Found, Place},
+    packed::{put_number, take_array, take_number},
     packet::checked_bytes,
     partial::Partial,
     tcp::{self, HEADER_BYTES},
@@ -56,6 +57,18 @@ impl Counted {
         // 2⁶⁴ frames don't come about.
         self.count = count.wrapping_add(1);
         (ChaCha20Poly1305::new(self.key.as_bytes().into()), count)
+    }
+
+    fn pack(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.key.as_bytes());
+        put_number(out, self.count);
+    }
+
+    fn unpack(input: &mut &[u8]) -> Option<Self> {
+        Some(Self {
+            key: Secret::from_bytes(take_array(input)?),
+            count: take_number(input)?,
+        })
     }
 }
 
@@ -187,6 +200,30 @@ impl SealedState {
             lent: false,
             is_ended: false,
         }
+    }
+
+    /// Appends all that it is, and answers true; appends nothing and answers false
+    /// unless it stands between two frames.
+    pub(crate) fn pack(&self, out: &mut Vec<u8>) -> bool {
+        let Self {
+            opener,
+            sealer,
+            partial,
+            lent,
+            is_ended,
+        } = self;
+        if !partial.is_empty() || *lent || *is_ended {
+            return false;
+        }
+        opener.0.pack(out);
+        sealer.0.pack(out);
+        true
+    }
+
+    pub(crate) fn unpack(input: &mut &[u8]) -> Option<Self> {
+        let opener = StreamOpener(Counted::unpack(input)?);
+        let sealer = StreamSealer(Counted::unpack(input)?);
+        Some(Self::new(sealer, opener))
     }
 
     pub(crate) fn sealer(&mut self) -> &mut StreamSealer {

@@ -207,6 +207,11 @@ impl OpenState {
         self.held.as_deref().is_some_and(|held| !held.is_idle())
     }
 
+    /// Between two messages, with nothing lent.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.held.is_none()
+    }
+
     pub(crate) fn held_bytes(&self) -> usize {
         match self.held.as_deref() {
             None => 0,

@@ -14,7 +14,8 @@ pub(crate) enum Event {
 }
 
 /// Every event of these pieces. Checks after each piece that no more is held
-/// than promised, and nothing between two frames.
+/// than promised, and nothing between two frames; there it is packed, and goes on
+/// as what was unpacked.
 pub(crate) fn events<'p>(
     decoder: &mut Decoder,
     pieces: impl IntoIterator<Item = &'p [u8]>,
@@ -41,8 +42,23 @@ pub(crate) fn events<'p>(
         assert!(input.is_empty());
         assert!(decoder.held_bytes() <= 2 * arrived_bytes + BOOKKEEPING_BYTES);
         assert_eq!(decoder.held_bytes() > 0, decoder.is_mid_frame());
+        sleep(decoder);
     }
     found
+}
+
+fn sleep(decoder: &mut Decoder) {
+    let (mut packed, told) = (vec![7], format!("{decoder:?}"));
+    if !decoder.pack(&mut packed) {
+        assert_eq!(packed, [7]);
+        return;
+    }
+    assert!(!decoder.is_mid_frame() && !decoder.is_finished());
+    for end in 1..packed.len() {
+        assert!(Decoder::unpack(&mut &packed[1..end]).is_none());
+    }
+    *decoder = Decoder::unpack(&mut &packed[1..]).unwrap();
+    assert_eq!(format!("{decoder:?}"), told);
 }
 
 /// A frame as a client sends it, the payload masked with this mask.
