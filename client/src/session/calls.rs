@@ -6,10 +6,11 @@ use sluice_protocol::{
     packet::{self, ErrorCode, Packet, packet::Body},
 };
 
-use super::{Output, Session, client_msg_id, refusal};
+use super::{Output, Session, answer_wait::AnswerWait, client_msg_id, refusal};
 use crate::{CallError, SendReceipt};
 
-/// A pull or a look at the heads that isn't answered within this span is done again.
+/// A pull or a look at the heads that isn't answered within this span (of silence,
+/// over datagrams) is done again.
 const PULL_TIMEOUT_MS: u64 = 10_000;
 
 /// All questions under way, by packet id.
@@ -25,9 +26,17 @@ pub(super) struct Calls {
 #[derive(Debug)]
 struct Call {
     question: Question,
-    deadline_ms: u64,
+    wait: CallWait,
     /// To be asked again at this time, after `Busy`.
     retry_at_ms: Option<u64>,
+}
+
+/// How long an answer is waited for.
+#[derive(Debug, Clone, Copy)]
+enum CallWait {
+    /// As the application says.
+    Until(u64),
+    Answer(AnswerWait),
 }
 
 /// Who wants to know what.
@@ -71,16 +80,16 @@ impl Calls {
         self.deadline_ms
     }
 
-    fn insert(&mut self, id: u64, question: Question, deadline_ms: u64) {
+    fn insert(&mut self, id: u64, question: Question, wait: CallWait) {
         if matches!(question, Question::Application(_)) {
             self.asked += 1;
         }
-        self.expect(deadline_ms);
+        self.expect(wait.ends_ms(0));
         self.calls.insert(
             id,
             Call {
                 question,
-                deadline_ms,
+                wait,
                 retry_at_ms: None,
             },
         );
@@ -88,6 +97,17 @@ impl Calls {
 
     fn expect(&mut self, at_ms: u64) {
         self.deadline_ms = Some(self.deadline_ms.map_or(at_ms, |it| it.min(at_ms)));
+    }
+}
+
+// === impl CallWait ===
+
+impl CallWait {
+    fn ends_ms(&self, heard_ms: u64) -> u64 {
+        match self {
+            Self::Until(ends_ms) => *ends_ms,
+            Self::Answer(wait) => wait.ends_ms(heard_ms),
+        }
     }
 }
 
@@ -115,9 +135,9 @@ impl Session {
         }
         let id = self.packet_id();
         self.transmit_call(id, body.clone());
-        let deadline = now_ms.saturating_add(timeout_ms);
+        let wait = CallWait::Until(now_ms.saturating_add(timeout_ms));
         self.calls
-            .insert(id, Question::Application(Box::new(body)), deadline);
+            .insert(id, Question::Application(Box::new(body)), wait);
         Ok(id)
     }
 
@@ -125,8 +145,8 @@ impl Session {
     pub(super) fn pull(&mut self, now_ms: u64, question: Question, body: Body) {
         let id = self.packet_id();
         self.transmit_call(id, body);
-        let deadline = now_ms.saturating_add(PULL_TIMEOUT_MS);
-        self.calls.insert(id, question, deadline);
+        let wait = CallWait::Answer(AnswerWait::new(now_ms, PULL_TIMEOUT_MS));
+        self.calls.insert(id, question, wait);
     }
 
     fn transmit_call(&mut self, id: u64, body: Body) {
@@ -193,15 +213,17 @@ impl Session {
         if self.calls.deadline_ms.is_none_or(|at| at > now_ms) {
             return;
         }
+        let heard_ms = self.heard_ms();
         let calls = &mut self.calls.calls;
         let expired: Vec<u64> = calls
             .iter()
-            .filter_map(|(id, call)| (call.deadline_ms <= now_ms).then_some(*id))
+            .filter_map(|(id, call)| (call.wait.ends_ms(heard_ms) <= now_ms).then_some(*id))
             .collect();
         let mut again = Vec::new();
         let mut earliest = None;
         for (id, call) in calls {
-            if call.deadline_ms <= now_ms {
+            let ends_ms = call.wait.ends_ms(heard_ms);
+            if ends_ms <= now_ms {
                 continue;
             }
             if call.retry_at_ms.is_some_and(|at| at <= now_ms) {
@@ -210,7 +232,7 @@ impl Session {
                     again.push((*id, (**body).clone()));
                 }
             }
-            let next = call.retry_at_ms.unwrap_or(u64::MAX).min(call.deadline_ms);
+            let next = call.retry_at_ms.unwrap_or(u64::MAX).min(ends_ms);
             earliest = Some(earliest.map_or(next, |it: u64| it.min(next)));
         }
         self.calls.deadline_ms = earliest;

@@ -94,6 +94,14 @@ impl Session {
         matches!(self.phase, Phase::Online(_))
     }
 
+    /// As [`Online::heard_ms`].
+    pub(super) fn heard_ms(&self) -> u64 {
+        match &self.phase {
+            Phase::Online(online) => online.heard_ms(),
+            _ => 0,
+        }
+    }
+
     /// True when a connection is to be made now; then call [`Session::connecting`].
     pub(crate) fn connect_due(&self, now_ms: u64) -> bool {
         matches!(self.phase, Phase::Offline { connect_at_ms: Some(at), .. } if at <= now_ms)

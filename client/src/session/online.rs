@@ -38,6 +38,16 @@ impl Online {
         self.unless_kept_alive(last_ms.saturating_add(self.heartbeat_ms))
     }
 
+    /// When something was last received, where answers may be long on their way
+    /// behind it; else 0.
+    pub(super) fn heard_ms(&self) -> u64 {
+        if self.keeps_itself_alive {
+            self.last_received_ms
+        } else {
+            0
+        }
+    }
+
     fn unless_kept_alive(&self, at_ms: u64) -> Option<u64> {
         (!self.keeps_itself_alive).then_some(at_ms)
     }

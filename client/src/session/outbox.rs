@@ -12,6 +12,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 use sluice_protocol::{ClientMsgId, ConversationId, packet};
 
+use super::answer_wait::AnswerWait;
 use crate::state::SavedSend;
 
 /// All unacked sends.
@@ -46,7 +47,7 @@ pub(super) struct Unacked {
     pub(super) send: SavedSend,
     /// Of its last transmission.
     packet_id: u64,
-    resend_at_ms: u64,
+    wait: AnswerWait,
     transmissions: u32,
     /// How often the server had trouble with it.
     troubles: u32,
@@ -92,7 +93,7 @@ impl Outbox {
             order,
             send,
             packet_id: 0,
-            resend_at_ms: 0,
+            wait: AnswerWait::default(),
             transmissions: 0,
             troubles: 0,
         });
@@ -128,7 +129,7 @@ impl Outbox {
             let Some(send) = line.transmit(now_ms, packet_id, ack_timeout_ms) else {
                 continue;
             };
-            let deadline = line.deadline_ms();
+            let deadline = line.deadline_ms(0);
             self.under_way += 1;
             self.expect(deadline);
             self.make_ready(&conversation);
@@ -258,8 +259,9 @@ impl Outbox {
         self.deadline_ms
     }
 
-    /// Ends pauses that are over and goes back where acks are overdue.
-    pub(super) fn expire(&mut self, now_ms: u64) {
+    /// Ends pauses that are over and goes back where acks are overdue; `heard_ms` as
+    /// [`Online::heard_ms`](super::online::Online::heard_ms).
+    pub(super) fn expire(&mut self, now_ms: u64, heard_ms: u64) {
         if self.deadline_ms.is_none_or(|deadline| deadline > now_ms) {
             return;
         }
@@ -267,13 +269,13 @@ impl Outbox {
         let mut awake = Vec::new();
         for (conversation, line) in &mut self.lines {
             if line
-                .deadline_ms()
+                .deadline_ms(heard_ms)
                 .is_some_and(|deadline| deadline <= now_ms)
             {
                 if line.paused_until_ms.is_some_and(|until| until <= now_ms) {
                     line.paused_until_ms = None;
                 }
-                if line.is_overdue(now_ms) {
+                if line.resend_at_ms(heard_ms).is_some_and(|at| at <= now_ms) {
                     tracing::debug!(%conversation, sent = line.sent, "an ack is overdue");
                     self.under_way -= line.sent;
                     line.sent = 0;
@@ -281,7 +283,7 @@ impl Outbox {
                 let order = line.sends.front().map_or(0, |it| it.order);
                 awake.push((order, conversation.clone()));
             }
-            if let Some(deadline) = line.deadline_ms() {
+            if let Some(deadline) = line.deadline_ms(heard_ms) {
                 earliest = Some(earliest.map_or(deadline, |it| it.min(deadline)));
             }
         }
@@ -325,7 +327,7 @@ impl Line {
         let unacked = self.sends.get_mut(self.sent)?;
         let wait = ack_timeout_ms << unacked.transmissions.min(RESEND_SHIFT_MAX);
         unacked.packet_id = packet_id;
-        unacked.resend_at_ms = now_ms.saturating_add(wait);
+        unacked.wait = AnswerWait::new(now_ms, wait);
         unacked.transmissions = unacked.transmissions.saturating_add(1);
         self.sent += 1;
         Some(packet::Send {
@@ -334,15 +336,13 @@ impl Line {
         })
     }
 
-    fn is_overdue(&self, now_ms: u64) -> bool {
+    fn resend_at_ms(&self, heard_ms: u64) -> Option<u64> {
         let first = self.sends.front().filter(|_| self.sent > 0);
-        first.is_some_and(|it| it.resend_at_ms <= now_ms)
+        first.map(|it| it.wait.ends_ms(heard_ms))
     }
 
-    fn deadline_ms(&self) -> Option<u64> {
-        let first = self.sends.front().filter(|_| self.sent > 0);
-        let resend = first.map(|it| it.resend_at_ms);
-        match (resend, self.paused_until_ms) {
+    fn deadline_ms(&self, heard_ms: u64) -> Option<u64> {
+        match (self.resend_at_ms(heard_ms), self.paused_until_ms) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         }

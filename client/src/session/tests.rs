@@ -66,7 +66,11 @@ struct World {
     arrival: HashMap<(Conn, bool), u64>,
     packets: u64,
     next_conn: Conn,
+    /// Of durable sends, transmissions.
+    sends: u64,
     faults: Faults,
+    /// The transport is a datagram session.
+    keeps_itself_alive: bool,
     config: SessionConfig,
 }
 
@@ -83,7 +87,9 @@ impl World {
             arrival: HashMap::new(),
             packets: 0,
             next_conn: 0,
+            sends: 0,
             faults: Faults::default(),
+            keeps_itself_alive: false,
             config,
         };
         for (user, name) in users {
@@ -157,7 +163,9 @@ impl World {
             let token = device.session.connecting().then(|| device.user.to_owned());
             self.next_conn += 1;
             device.conn = Some(self.next_conn);
-            device.session.handle_connected(now_ms, token, false);
+            device
+                .session
+                .handle_connected(now_ms, token, self.keeps_itself_alive);
         }
         if let Some(conn) = device.conn {
             while let Some(packet) = self.devices[at].session.poll_transmit(now_ms) {
@@ -195,6 +203,7 @@ impl World {
     fn fly(&mut self, conn: Conn, packet: Packet, is_up: bool) {
         let faults = self.faults;
         let body = packet.body.as_ref().unwrap();
+        self.sends += u64::from(matches!(body, Body::Send(_)));
         let is_push = matches!(body, Body::Push(_) | Body::GroupNotice(_));
         let is_answer = matches!(
             body,

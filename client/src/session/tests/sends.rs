@@ -85,3 +85,35 @@ fn a_send_that_the_server_keeps_failing_at_is_given_up() {
     assert_eq!(world.server.refusals, 6);
     world.check();
 }
+
+/// Over datagrams an ack may be long on its way behind what is sent again, and a repeat
+/// would only lengthen the way; over streams as well, but there the wait stays what it is.
+#[test]
+fn where_something_is_heard_an_ack_may_take_longer() {
+    let cases = [(false, true, 15), (true, true, 45), (true, false, 15)];
+    for (is_datagram, is_heard, again_by_s) in cases {
+        let mut world = World::new(&USERS[..1], SessionConfig::default(), 3);
+        world.keeps_itself_alive = is_datagram;
+        world.run_for(1_000);
+        world.faults.answer_lost = 1000;
+        world.send(0, &pair("alice", "bob"), "once".to_owned());
+        let mut again_s = 0;
+        while world.sends == 1 {
+            again_s += 1;
+            assert!(again_s < 60, "never again");
+            if is_heard {
+                let conn = world.devices[0].conn.unwrap();
+                let notice = packet::TypingNotice::default();
+                world.server.push_to(conn, Body::TypingNotice(notice));
+            }
+            world.run_for(1_000);
+        }
+        assert!(
+            (again_by_s - 5..=again_by_s).contains(&again_s),
+            "{is_datagram} {is_heard}: after {again_s} s"
+        );
+        world.faults.answer_lost = 0;
+        world.run_for(120_000);
+        world.check();
+    }
+}
