@@ -6,7 +6,7 @@ use crate::{IdError, packet};
 
 /// Why a request is refused. Goes to the client as an `Error` packet.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}: {reason}", code.as_str_name())]
+#[error("{}: {reason}", self.label())]
 pub struct Refusal {
     /// Machine-readable; a bounded label for metrics too ([`Refusal::label`]).
     pub code: packet::ErrorCode,

@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use sluice_codec::datagram::{ServerKey, ServerKeys, ServerPins};
 use sluice_gateway::TcpEncryption;
 
-use crate::{config::Config, engines::make_private_folder};
+use crate::{config::Config, engines::make_private_folder, secret_file::warn_if_others_read};
 
 /// Name of the file in the data folder.
 pub const DATAGRAM_KEY_FILE: &str = "datagram-key";
@@ -110,6 +110,7 @@ fn configured(config: &Config) -> anyhow::Result<Option<Vec<ServerKey>>> {
 fn read(path: &Path) -> anyhow::Result<Option<Vec<ServerKey>>> {
     match fs::read_to_string(path) {
         Ok(text) => {
+            warn_if_others_read(path);
             Ok(Some(parse(&text).with_context(|| {
                 format!("the UDP keys in {}", path.display())
             })?))

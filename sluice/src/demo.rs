@@ -141,20 +141,24 @@ pub async fn run(options: DemoOptions) -> anyhow::Result<Report> {
         progress,
     };
     let (mut chaos, mut costs) = (None, None);
-    let outcome = match (&system.chaos, &mut system.cluster) {
-        (Some(plan), Some(cluster)) => {
+    let outcome = match (&system.chaos, &mut system.cluster, &mut system.process) {
+        (Some(plan), Some(cluster), _) => {
             let killing = chaos::run(plan, cluster, &board, phase, seed);
             let (outcome, figures) = tokio::try_join!(replay.run(), killing)?;
             chaos = Some(figures);
             outcome
         }
-        (None, Some(cluster)) => {
+        (None, Some(cluster), _) => {
             let counting = costs::count(cluster, phase, plan.messages.len());
             let (outcome, counted) = tokio::try_join!(replay.run(), counting)?;
             costs = Some(counted);
             outcome
         }
-        (_, None) => replay.run().await?,
+        (_, None, Some(process)) => tokio::select! {
+            outcome = replay.run() => outcome?,
+            error = process.ended() => return Err(error),
+        },
+        (_, None, None) => replay.run().await?,
     };
     let mut failures = outcome.failures;
     relays.shutdown().await;

@@ -16,5 +16,6 @@ pub mod environment;
 mod http;
 mod metric_help;
 pub mod node;
+mod secret_file;
 pub mod server_process;
 pub mod token_keys;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::endpoints::Addresses;
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use sluice_engines::GuardedFolder;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -108,6 +108,14 @@ impl ServerProcess {
     /// Highest resident memory so far, in MB.
     pub fn rss_peak_mb(&self) -> f64 {
         self.process.rss_peak_mb()
+    }
+
+    /// Waits for its end, which nobody asked for.
+    pub async fn ended(&mut self) -> anyhow::Error {
+        match self.process.guarded.child.wait().await {
+            Ok(status) => anyhow!("the server has ended by itself: {status}"),
+            Err(error) => anyhow!(error).context("the server is lost"),
+        }
     }
 
     /// Asks it to drain and waits for its end.

@@ -13,6 +13,7 @@ use sluice_services::TokenSigner;
 use crate::{
     config::{Config, Tokens},
     engines::make_private_folder,
+    secret_file::warn_if_others_read,
 };
 
 /// Name of the signing key's file in the data folder.
@@ -85,5 +86,6 @@ fn open_signer_at(path: &Path) -> anyhow::Result<Arc<TokenSigner>> {
     }
     let signer = TokenSigner::open_or_create(path)
         .with_context(|| format!("the token key {}", path.display()))?;
+    warn_if_others_read(path);
     Ok(Arc::new(signer))
 }

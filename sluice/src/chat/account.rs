@@ -23,8 +23,8 @@ pub struct AccountArgs {
     #[arg(long, value_name = "NAME", default_value = "auto", value_parser = transport)]
     transport: Transport,
     /// The gateway's keys for udp and tcp+noise, as `sluice keygen` prints them; by
-    /// GET /endpoints unless told. They prove nothing over tcp and ws, and auto may
-    /// end with ws
+    /// GET /endpoints unless told. They prove nothing over tcp and ws; where they are
+    /// told, auto goes by udp and tcp+noise (and wss) only
     #[arg(long, value_name = "PINS")]
     pins: Option<ServerPins>,
     /// Who you are
@@ -105,6 +105,10 @@ impl AccountArgs {
         if let Some(pins) = &self.pins {
             for endpoint in &mut endpoints {
                 endpoint.pins = Some(pins.clone());
+                if self.transport == Transport::Auto {
+                    // Whoever tells pins doesn't want to end in the clear.
+                    endpoint.ws = endpoint.ws.take().filter(|url| url.starts_with("wss:"));
+                }
             }
         }
         let api = HttpApi::new(&self.server).map_err(|error| anyhow!("--server: {error}"))?;

@@ -1,6 +1,6 @@
 //! `sluice demo`.
 
-use std::{io::Write, path::PathBuf, process::ExitCode, time::Duration};
+use std::{io::Write, num::NonZeroUsize, path::PathBuf, process::ExitCode, time::Duration};
 
 use sluice_client::Transport;
 use sluice_relay::FaultPlan;
@@ -39,7 +39,7 @@ pub struct Args {
     data: Option<PathBuf>,
     /// Only the first N conversations of the log
     #[arg(long, value_name = "N")]
-    limit: Option<usize>,
+    limit: Option<NonZeroUsize>,
     /// Spread over the devices: tcp, tcp+noise (encrypted), ws, udp, and auto for those
     /// that choose themselves; some devices go from one to the next while they talk
     #[arg(long, value_delimiter = ',', default_value = "tcp,ws", value_parser = transport)]
@@ -84,7 +84,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<Exit
     let seed = args.seed.unwrap_or_else(|| rand::random::<u32>().into());
     let options = DemoOptions {
         data: args.data,
-        limit: args.limit.unwrap_or(usize::MAX),
+        limit: args.limit.map_or(usize::MAX, NonZeroUsize::get),
         transports: args.transports,
         groups: args.groups,
         faults: args.faults,

@@ -23,10 +23,10 @@ pub struct Args {
     #[command(flatten)]
     clients: ClientAddresses,
     /// Where the HTTP APIs listen; port 0 takes a free one [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     http: Option<SocketAddr>,
     /// Where health and metrics listen [default: 127.0.0.1:8081]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     admin: Option<SocketAddr>,
     /// Print the annotated default configuration and exit
     #[arg(long)]
@@ -45,7 +45,7 @@ pub struct GatewayArgs {
     #[command(flatten)]
     clients: ClientAddresses,
     /// Where health and metrics listen [default: 127.0.0.1:8081]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     admin: Option<SocketAddr>,
 }
 
@@ -63,10 +63,10 @@ pub struct ServiceArgs {
     only: Vec<String>,
     /// Where the HTTP APIs listen [default: 127.0.0.1, port 8090 for user, 8100
     /// for message and group, 8080 for all]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     http: Option<SocketAddr>,
     /// Where health and metrics listen [default: 127.0.0.1:8082]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     admin: Option<SocketAddr>,
 }
 
@@ -85,14 +85,19 @@ pub(super) struct Place {
 #[derive(Debug, clap::Args)]
 struct ClientAddresses {
     /// Where TCP clients connect; port 0 takes a free one [default: 0.0.0.0:8900]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     tcp: Option<SocketAddr>,
     /// Where WebSocket clients connect [default: 0.0.0.0:8902]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     ws: Option<SocketAddr>,
     /// Where UDP clients connect [default: 0.0.0.0:8901]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     udp: Option<SocketAddr>,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let parsed = text.parse();
+    parsed.map_err(|_| "an address and a port are wanted, such as 127.0.0.1:8901".to_owned())
 }
 
 #[derive(Serialize)]

@@ -96,7 +96,7 @@ fn parse(reader: impl Read, limit: usize) -> anyhow::Result<Vec<LoggedConversati
     // A monologue has nobody to receive it.
     conversations.retain(|conversation| conversation.speakers.len() >= 2);
     if conversations.is_empty() {
-        bail!("no conversation of two people or more is in it, or --limit is 0");
+        bail!("no conversation of two people or more is in it");
     }
     Ok(conversations)
 }

@@ -190,3 +190,43 @@ fn recv_ends_quietly_when_its_reader_has_gone() {
     let again = String::from_utf8(again.unwrap().stdout).unwrap();
     assert!(again.contains("two"), "{again}");
 }
+
+#[test]
+fn a_demo_whose_server_dies_says_so() {
+    let child = command(&["demo", "--faults", "delay_ms=500"])
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let server = loop {
+        // The server is started by any of the threads.
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
+        let children = tasks.filter_map(|task| {
+            let children = task.ok()?.path().join("children");
+            std::fs::read_to_string(children).ok()
+        });
+        let children: Vec<String> = children
+            .flat_map(|text| {
+                text.split_whitespace()
+                    .map(str::to_owned)
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        let is_server = |pid: &&String| {
+            let arguments = std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
+            arguments.is_ok_and(|it| it.contains("\0serve\0"))
+        };
+        if let Some(server) = children.iter().find(is_server) {
+            break server.clone();
+        }
+        assert!(Instant::now() < deadline, "it starts no server");
+        std::thread::park_timeout(Duration::from_millis(20));
+    };
+    // People talk by now, with a second between a word and its answer.
+    std::thread::park_timeout(Duration::from_secs(2));
+    let killed = Command::new("kill").args(["-KILL", &server]).status();
+    assert!(killed.unwrap().success());
+    let output = end(child);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("ended by itself"), "{told}");
+}
