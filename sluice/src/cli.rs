@@ -49,6 +49,14 @@ enum Command {
 #[error("stopped before {0}")]
 pub struct Stopped(pub &'static str);
 
+/// What the command line asks for can't be, and how it could: for what its grammar
+/// doesn't see.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct WrongUse(pub String);
+
+/// As clap ends for a wrong command line.
+const WRONG_USE: u8 = 2;
 /// As a shell has it for a program that Ctrl-C ended, and for one that wrote
 /// where nobody reads.
 const STOPPED: u8 = 130;
@@ -118,7 +126,10 @@ pub fn run(cli: Cli) -> ExitCode {
         }
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            match error.is::<WrongUse>() {
+                true => ExitCode::from(WRONG_USE),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -1,20 +1,29 @@
-//! `sluice bench`.
+//! `sluice bench`: a workload a file.
+
+mod chat;
+mod idle;
+mod ping;
 
 use std::{io::Write, path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::{Context, bail};
 use clap::Subcommand;
-use indicatif::{ProgressBar, ProgressStyle};
-use sluice_load::LoadTransport;
+use serde::Serialize;
+use sluice_load::{LoadTransport, Pace};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    bench::{self, IdleOptions, IdleReport, IdleTransport},
-    cli::Stopped,
+    bench::{RunningServer, worker},
+    cli::WrongUse,
 };
 
-/// Measure what connections cost
+/// Measure what the gateway can do
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Each workload starts a server process of its own, makes its users there, \
+    and logs them in by tokens minted with the server's key, so that no password is hashed. The \
+    load comes from another process. Exit status 0 only when nothing was lost or refused.\n\n\
+    Measure release builds, and run nothing beside."
+)]
 pub struct Args {
     #[command(subcommand)]
     workload: Workload,
@@ -22,50 +31,106 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Workload {
-    Idle(IdleArgs),
+    Idle(idle::Args),
+    Ping(ping::Args),
+    Chat(chat::Args),
+    /// A generator's process: its job comes on standard input
+    #[command(hide = true)]
+    Worker,
+    /// The bare server that is the floor
+    #[command(hide = true)]
+    Echo {
+        /// The one core to run on
+        #[arg(long)]
+        core: Option<usize>,
+    },
 }
 
-/// Memory of idle, logged-in connections
-///
-/// Starts a server process of its own with as many users, logs one device of
-/// each in, holds the connections with their heartbeats and reads what memory
-/// the server's process and the kernel have taken on for them.
+/// What is measured, and how it is told.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  \
-    sluice bench idle --transport tcp --connections 15000 --json\n  \
-    sluice bench idle --transport ws --connections 5000 --duration 30\n  \
-    sluice bench idle --transport udp --connections 200000 --duration 60\n  \
-    sluice bench idle --server 127.0.0.1:8080 --data-dir sluice-data --connections 100\n\n\
-    A running server hashes a password for each user it adds: that takes a while.\n\
-    Each TCP or WebSocket connection is an open file here and one in the server; `ulimit -n` bounds\n\
-    both. UDP sessions share a few sockets, and come from 20,000 addresses of 127.0.0.0/8.\n\
-    The server that is started has small page caches: they fill with what logins touch, and would\n\
-    be taken for the connections' own.\n\
-    The kernel's memory is the whole machine's: run nothing beside, and hold enough connections;\n\
-    else it may even come out below zero.")]
-struct IdleArgs {
-    /// tcp, ws or udp
-    #[arg(long, default_value = "tcp", value_parser = transport)]
-    transport: IdleTransport,
-    /// Connections to hold
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
-    connections: usize,
-    /// Seconds to hold them before memory is read
-    #[arg(long, value_name = "S", default_value_t = 10)]
-    duration: u64,
+struct Subject {
     /// Measure a server that runs on this machine instead, by its HTTP address
     #[arg(long, value_name = "ADDR", requires = "data_dir")]
     server: Option<String>,
     /// That server's data folder: there are its key for tokens and its process id
     #[arg(long, value_name = "DIR", requires = "server")]
     data_dir: Option<PathBuf>,
-    /// One JSON object on standard output at the end, instead of text
+    /// One JSON object on standard output at the end, instead of a table
     #[arg(long)]
     json: bool,
 }
 
-/// Open files that are no connections: logs, the store, the first crowd.
+/// How long.
+#[derive(Debug, clap::Args)]
+struct Spans {
+    /// Seconds that are measured
+    #[arg(long, value_name = "S", default_value = "10", value_parser = at_least_one)]
+    duration: u64,
+    /// Seconds of load before, which don't count
+    #[arg(long, value_name = "S", default_value_t = 2)]
+    warm_up: u64,
+}
+
+/// Open files that are no connections: logs, the store, what a process begins with.
 const FILES_ELSE: usize = 200;
+
+/// Runs the command.
+pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
+    match args.workload {
+        Workload::Idle(args) => idle::run(args, shutdown).await,
+        Workload::Ping(args) => ping::run(args, shutdown).await,
+        Workload::Chat(args) => chat::run(args, shutdown).await,
+        Workload::Worker => blocking(worker::run).await,
+        Workload::Echo { core } => blocking(move || worker::echo(core)).await,
+    }
+}
+
+async fn blocking(
+    work: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
+) -> anyhow::Result<ExitCode> {
+    tokio::task::spawn_blocking(work).await??;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a report; its errors are the command's failure.
+fn finish(
+    json: bool,
+    report: &impl Serialize,
+    table: String,
+    errors: u64,
+) -> anyhow::Result<ExitCode> {
+    let mut stdout = std::io::stdout().lock();
+    if json {
+        writeln!(stdout, "{}", serde_json::to_string(report)?)?;
+    } else {
+        writeln!(stdout, "{table}")?;
+    }
+    Ok(match errors {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}
+
+// === impl Subject ===
+
+impl Subject {
+    fn running(&self) -> Option<RunningServer> {
+        let (http, data_dir) = (self.server.clone()?, self.data_dir.clone()?);
+        Some(RunningServer { http, data_dir })
+    }
+}
+
+// === impl Spans ===
+
+impl Spans {
+    fn warm_up(&self) -> Duration {
+        Duration::from_secs(self.warm_up)
+    }
+
+    fn duration(&self) -> Duration {
+        Duration::from_secs(self.duration)
+    }
+}
 
 /// Soft limit of this process, which the server that it starts inherits.
 fn open_files_max() -> usize {
@@ -75,77 +140,60 @@ fn open_files_max() -> usize {
         .map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX))
 }
 
-/// Runs the command.
-pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
-    let Workload::Idle(args) = args.workload;
-    let json = args.json;
-    let report = idle(args, &shutdown).await?;
-    let mut stdout = std::io::stdout().lock();
-    if json {
-        writeln!(stdout, "{}", serde_json::to_string(&report)?)?;
-    } else {
-        writeln!(
-            stdout,
-            "{} idle {} connections: {:.0} bytes of process memory and {:.0} bytes of kernel \
-             memory each; {} errors",
-            report.connections,
-            report.transport,
-            report.process_bytes_per_connection,
-            report.kernel_bytes_per_connection,
-            report.errors
-        )?;
-    }
-    Ok(if report.errors == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
-}
-
-async fn idle(args: IdleArgs, shutdown: &CancellationToken) -> anyhow::Result<IdleReport> {
-    if args.connections == 0 {
-        bail!("--connections must be at least 1");
-    }
-    if args.duration == 0 {
-        bail!("--duration must be at least 1 second");
-    }
+/// Each connection over a stream is an open file here and one in the server.
+fn check_open_files(connections: usize) -> Result<(), WrongUse> {
     let files_max = open_files_max();
-    let files = match args.transport {
-        IdleTransport::Stream(_) => args.connections,
-        IdleTransport::Datagram => 0,
-    };
-    if files.saturating_add(FILES_ELSE) > files_max {
-        bail!(
-            "{} connections need more open files than this process may have ({files_max}); \
-             raise `ulimit -n`, or ask for {} at most",
-            args.connections,
-            files_max.saturating_sub(FILES_ELSE)
-        );
+    if connections.saturating_add(FILES_ELSE) <= files_max {
+        return Ok(());
     }
-    let running = args.server.zip(args.data_dir);
-    let server = running.map(|(http, data_dir)| bench::RunningServer { http, data_dir });
-    let progress = ProgressBar::new(args.connections as u64);
-    let style = ProgressStyle::with_template("{msg:24} {wide_bar} {pos}/{len} {per_sec} {elapsed}");
-    progress.set_style(style.context("the progress bar's template")?);
-    let options = IdleOptions {
-        transport: args.transport,
-        connections: args.connections,
-        hold: Duration::from_secs(args.duration),
-        server,
-    };
-    tokio::select! {
-        report = bench::idle(options, progress, shutdown.clone()) => report,
-        () = shutdown.cancelled() => Err(Stopped("the end").into()),
+    Err(WrongUse(format!(
+        "{connections} connections need more open files than a process may have ({files_max}); \
+         raise `ulimit -n`, or ask for {} at most",
+        files_max.saturating_sub(FILES_ELSE)
+    )))
+}
+
+fn at_least_one(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(0) => Err("it must be at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("a whole number is asked for, at least 1".to_owned()),
     }
 }
 
-fn transport(name: &str) -> Result<IdleTransport, String> {
+fn count(text: &str) -> Result<usize, String> {
+    let count = at_least_one(text)?;
+    usize::try_from(count).map_err(|error| error.to_string())
+}
+
+fn depth(text: &str) -> Result<u32, String> {
+    let most = sluice_load::WINDOW_MAX;
+    match at_least_one(text)? {
+        depth if depth <= u64::from(most) => Ok(depth as u32),
+        _ => Err(format!("it must be at most {most}")),
+    }
+}
+
+fn pace(text: &str) -> Result<Pace, String> {
+    if text == "max" {
+        return Ok(Pace::Window);
+    }
+    match text.parse::<f64>() {
+        Ok(per_s) if per_s > 0.0 && per_s <= 10_000_000.0 => Ok(Pace::PerSecond(per_s)),
+        _ => Err(
+            "messages a second are asked for, above 0 and at most 10,000,000, or the word max"
+                .to_owned(),
+        ),
+    }
+}
+
+/// Those that are streams.
+fn stream(name: &str) -> Result<LoadTransport, String> {
     match name {
-        "tcp" => Ok(IdleTransport::Stream(LoadTransport::Tcp)),
-        "ws" => Ok(IdleTransport::Stream(LoadTransport::WebSocket)),
-        "udp" => Ok(IdleTransport::Datagram),
+        "tcp" => Ok(LoadTransport::Tcp),
+        "ws" => Ok(LoadTransport::WebSocket),
         other => Err(format!(
-            "there is no transport {other:?}; there are tcp, ws and udp"
+            "this workload has no transport {other:?}; it has tcp and ws"
         )),
     }
 }

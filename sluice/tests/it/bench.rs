@@ -1,35 +1,63 @@
-//! `sluice bench idle`, small: what it prints and that it finds a server.
+//! `sluice bench`, small: what each workload prints, and that it finds a server.
 
-use std::process::Command;
+use std::{
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 
 use crate::server::{SLUICE, Server};
 
-fn idle(more: &[&str]) -> Value {
+/// Runs a workload; it must succeed.
+fn bench(workload: &str, arguments: &[&str]) -> Value {
     let output = Command::new(SLUICE)
-        .args(["bench", "idle", "--connections", "20", "--duration", "1"])
-        .arg("--json")
-        .args(more)
+        .args(["bench", workload, "--duration", "1", "--json"])
+        .args(arguments)
         .output()
         .unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}");
-    serde_json::from_slice(&output.stdout).unwrap()
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{told}{printed}");
+    let report: Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(report["workload"], workload);
+    assert_eq!(report["errors"], 0);
+    for name in ["duration_s", "server_cpu_s", "generator_cpu_s"] {
+        assert!(report[name].is_number(), "{name}: {report}");
+    }
+    assert!(report["generator_bound"].is_boolean(), "{report}");
+    report
+}
+
+fn idle(more: &[&str]) -> Value {
+    bench("idle", &[&["--connections", "20"], more].concat())
+}
+
+/// Runs it in vain; returns what it says.
+fn refused(arguments: &[&str]) -> String {
+    let output = Command::new(SLUICE)
+        .arg("bench")
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// Each is above 0.
+fn assert_figures(report: &Value, names: &[&str]) {
+    for name in names {
+        let figure = report[name].as_f64();
+        assert!(figure.is_some_and(|it| it > 0.0), "{name}: {report}");
+    }
 }
 
 #[test]
 fn it_starts_a_server_of_its_own() {
     let report = idle(&["--transport", "ws"]);
-    assert_eq!(report["workload"], "idle");
     assert_eq!(report["transport"], "ws");
     assert_eq!(report["connections"], 20);
-    assert_eq!(report["errors"], 0);
-    assert_eq!(report["generator_bound"], false);
     for name in [
-        "duration_s",
-        "server_cpu_s",
-        "generator_cpu_s",
         "process_bytes_per_connection",
         "kernel_bytes_per_connection",
     ] {
@@ -49,37 +77,121 @@ fn it_measures_a_running_server() {
         data.to_str().unwrap(),
     ]);
     assert_eq!(report["connections"], 20);
-    assert_eq!(report["errors"], 0);
 }
 
 #[test]
-fn no_time_at_all_is_refused_by_name() {
-    let output = Command::new(SLUICE)
-        .args(["bench", "idle", "--duration", "0"])
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(told.contains("--duration must be at least 1"), "{told}");
-}
-
-#[test]
-fn more_connections_than_open_files_are_refused_at_once() {
-    let output = Command::new(SLUICE)
-        .args(["bench", "idle", "--connections", "99999999"])
-        .output()
-        .unwrap();
-    assert!(!output.status.success());
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(told.contains("ulimit -n"), "{told}");
+fn numbers_that_cannot_be_are_refused_with_the_cure() {
+    for (arguments, cure) in [
+        (["idle", "--duration", "0"], "at least 1"),
+        (["idle", "--connections", "0"], "at least 1"),
+        (["idle", "--connections", "99999999"], "ulimit -n"),
+        (["ping", "--depth", "129"], "at most 128"),
+        (["chat", "--rate", "0"], "above 0"),
+        (["chat", "--connections", "3"], "4 for example"),
+        (["chat", "--body", "11"], "from 12"),
+        (["chat", "--transport", "carrier-pigeon"], "tcp and ws"),
+    ] {
+        let told = refused(&arguments);
+        assert!(told.contains(cure), "{arguments:?}: {told}");
+    }
 }
 
 #[test]
 fn it_holds_datagram_sessions() {
     let report = idle(&["--transport", "udp"]);
     assert_eq!(report["transport"], "udp");
-    assert_eq!(
-        (&report["connections"], &report["errors"]),
-        (&20.into(), &0.into())
-    );
+    assert_eq!(report["connections"], 20);
+}
+
+#[test]
+fn it_pings_the_gateway_and_the_floor() {
+    for transport in ["tcp", "ws"] {
+        let few = ["--connections", "4", "--depth", "3", "--warm-up", "0"];
+        let report = bench("ping", &[&few[..], &["--transport", transport]].concat());
+        assert_eq!(report["transport"], transport);
+        assert_figures(
+            &report,
+            &["msgs_per_s", "floor_msgs_per_s", "ratio", "rounds"],
+        );
+        // The machine and the configuration are in every report.
+        assert_figures(&report, &["cores", "memory_mb"]);
+        assert!(report["settings"].as_str().unwrap().contains("event_loops"));
+    }
+}
+
+const CHAT_FIGURES: [&str; 7] = [
+    "msgs_per_s",
+    "ack_p50_ms",
+    "ack_p99_ms",
+    "ack_p999_ms",
+    "recv_p50_ms",
+    "recv_p99_ms",
+    "recv_p999_ms",
+];
+
+#[test]
+fn pairs_chat_at_a_rate_and_nothing_is_lost() {
+    let few = ["--connections", "10", "--rate", "100", "--warm-up", "0"];
+    let report = bench("chat", &few);
+    assert_figures(&report, &CHAT_FIGURES);
+    assert_eq!(report["sent"], 100);
+    assert_eq!(report["rate_per_s"], 100.0);
+}
+
+#[test]
+fn pairs_chat_as_fast_as_they_can_with_a_server_that_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path(), None);
+    let data = folder.path().join("data");
+    let few = ["--connections", "10", "--transport", "ws", "--warm-up", "0"];
+    // Few under way: this server limits its clients' packets.
+    let running = ["--depth", "2", "--server", &server.addresses.http];
+    let data = ["--data-dir", data.to_str().unwrap()];
+    let report = bench("chat", &[&few[..], &running, &data].concat());
+    assert_figures(&report, &CHAT_FIGURES);
+    assert_eq!(report["settings"], "");
+}
+
+#[test]
+fn a_bench_that_is_stopped_leaves_no_process() {
+    let mut child = Command::new(SLUICE)
+        .args(["bench", "chat", "--connections", "4", "--duration", "60"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let pid = child.id();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    // The server and a generator.
+    let mut offspring = Vec::new();
+    while offspring.len() < 2 {
+        assert!(Instant::now() < deadline);
+        offspring = children(pid);
+        std::thread::yield_now();
+    }
+    let sent = Command::new("kill")
+        .args(["-INT", &pid.to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    while offspring.iter().any(|pid| is_alive(*pid)) {
+        assert!(Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+}
+
+fn children(of: u32) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").unwrap();
+    let ids = processes.filter_map(|it| it.ok()?.file_name().to_str()?.parse().ok());
+    ids.filter(|pid| parent(*pid) == Some(of)).collect()
+}
+
+fn is_alive(pid: u32) -> bool {
+    parent(pid).is_some()
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(1)?.parse().ok()
 }

@@ -8,21 +8,12 @@ use std::{
 use mio::net::TcpStream;
 use sluice_codec::{decode_packet, encode_packet};
 use sluice_protocol::{
-    PROTOCOL_VERSION, WEBSOCKET_SUBPROTOCOL,
+    WEBSOCKET_SUBPROTOCOL,
     limits::FRAME_MAX_BYTES,
     packet::{self, Packet, packet::Body},
 };
 
-use crate::{LoadError, Login};
-
-/// By what the crowd connects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LoadTransport {
-    /// Length-framed packets over TCP.
-    Tcp,
-    /// One packet a binary WebSocket message.
-    WebSocket,
-}
+use crate::{LoadError, Login, frame::LoadTransport};
 
 /// How far a connection has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -234,27 +225,7 @@ impl Connection {
     }
 }
 
-// === impl Login ===
-
-impl Login {
-    /// The first packet of a connection, encoded.
-    pub(crate) fn packet(&self) -> Result<Vec<u8>, LoadError> {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let nonce: u128 = rand::random();
-        encoded(Body::Connect(packet::Connect {
-            protocol_version: PROTOCOL_VERSION,
-            token: self.token.clone(),
-            device_id: self.device.to_string(),
-            platform: packet::Platform::Bot.into(),
-            nonce: nonce.to_be_bytes().to_vec().into(),
-            time_ms: now.map(|span| span.as_millis() as u64).unwrap_or_default(),
-            agent: concat!("sluice-load/", env!("CARGO_PKG_VERSION")).to_owned(),
-            ..Default::default()
-        }))
-    }
-}
-
-fn encoded(body: Body) -> Result<Vec<u8>, LoadError> {
+pub(crate) fn encoded(body: Body) -> Result<Vec<u8>, LoadError> {
     let packet = Packet {
         id: 1,
         body: Some(body),

@@ -7,18 +7,8 @@ use std::{
 };
 
 use mio::{Events, Interest, Poll, Token};
-use sluice_protocol::DeviceId;
 
-use crate::connection::{Connection, LoadTransport};
-
-/// Who logs in.
-#[derive(Debug, Clone)]
-pub struct Login {
-    /// A JWT of the user.
-    pub token: String,
-    /// The user's device.
-    pub device: DeviceId,
-}
+use crate::{connection::Connection, frame::LoadTransport, login::Login};
 
 /// How a crowd connects.
 #[derive(Debug, Clone, Copy)]
@@ -161,10 +151,7 @@ impl Crowd {
         let mut next_ping = Instant::now();
         let mut turn = 0;
         // Nobody logs in any more.
-        let login = Login {
-            token: String::new(),
-            device: held_device()?,
-        };
+        let login = Login::nobody()?;
         while Instant::now() < until && go_on() {
             while Instant::now() >= next_ping {
                 next_ping += gap;
@@ -244,8 +231,4 @@ impl Crowd {
         }
         Ok(newly)
     }
-}
-
-fn held_device() -> Result<DeviceId, LoadError> {
-    DeviceId::parse("held").map_err(|error| LoadError::Unexpected(error.to_string()))
 }

@@ -1,15 +1,42 @@
-//! Load driver: many logged-in connections from one thread.
+//! Load driver: many clients from one thread.
 //!
-//! A `mio` loop that opens connections, logs each of them in, and holds them:
-//! what a bench of idle connections needs. Bounded by the count it is given and
-//! by the open files of the process; it connects to loopback only.
+//! [`Job`] is what a generator process does: an open-loop schedule, latencies from
+//! when messages were due, counts of all that was sent and heard. The protocol is a
+//! [`Driver`]. [`Crowd`] and [`Swarm`] hold idle connections, streams and datagrams.
+//! Bounded by the count it is given and by the open files of the process.
 
+mod client;
+mod clock;
 mod connection;
+pub mod cores;
+mod course;
 mod crowd;
+mod driver;
+mod echo;
+mod engine;
+mod fields;
+mod frame;
+mod job;
+mod login;
 mod memory;
+mod rounds;
+mod schedule;
+mod sequence;
+mod session;
+mod streams;
 mod swarm;
+mod tally;
 
-pub use connection::LoadTransport;
-pub use crowd::{Crowd, CrowdOptions, LoadError, Login};
-pub use memory::{KernelMemory, ProcessMemory};
+pub use client::WINDOW_MAX;
+pub use clock::now_ns;
+pub use crowd::{Crowd, CrowdOptions, LoadError};
+pub use driver::{Driver, Heard, Message};
+pub use echo::EchoServer;
+pub use frame::LoadTransport;
+pub use job::{Control, Job, Outcome, Told, Work};
+pub use login::Login;
+pub use memory::{KernelMemory, ProcessMemory, process_cpu_ms};
+pub use schedule::Pace;
+pub use session::BODY_MIN_BYTES;
 pub use swarm::{Swarm, SwarmOptions};
+pub use tally::{Counts, Interval, Latencies};

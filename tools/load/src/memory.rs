@@ -27,22 +27,25 @@ impl ProcessMemory {
     /// There is no such process, or it may not be looked at.
     pub fn of(pid: u32) -> io::Result<Self> {
         let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The name in parentheses may hold spaces; the numbers come after it.
-        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-        let fields: Vec<&str> = after_name.split_whitespace().collect();
-        let ticks = |index: usize| {
-            fields
-                .get(index)
-                .and_then(|field| field.parse::<u64>().ok())
-        };
-        // utime and stime, in ticks of 10 ms (USER_HZ).
-        let cpu_ms = (ticks(11).unwrap_or(0) + ticks(12).unwrap_or(0)) * 10;
         Ok(Self {
             pss_bytes: kib_line(&rollup, "Pss:")? * 1024,
-            cpu_ms,
+            cpu_ms: process_cpu_ms(pid)?,
         })
     }
+}
+
+/// CPU time that a process has used so far, user and system.
+///
+/// # Errors
+/// There is no such process.
+pub fn process_cpu_ms(pid: u32) -> io::Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name in parentheses may hold spaces; the numbers come after it.
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let mut fields = after_name.split_whitespace().skip(11);
+    let mut ticks = || fields.next().and_then(|field| field.parse::<u64>().ok());
+    // utime and stime, in ticks of 10 ms (USER_HZ).
+    Ok((ticks().unwrap_or(0) + ticks().unwrap_or(0)) * 10)
 }
 
 // === impl KernelMemory ===

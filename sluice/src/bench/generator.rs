@@ -1,0 +1,220 @@
+//! The processes that make the load: started, fed, listened to, and ended with this
+//! one. What they tell by the second is merged here.
+
+use std::{collections::BTreeMap, process::Stdio, time::Duration};
+
+use anyhow::{Context, bail};
+use sluice_load::{Counts, Interval, Job, Latencies, Outcome, Told, now_ns};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::{Child, ChildStdin, Command},
+    sync::mpsc,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::live::Live;
+use crate::{cli::Stopped, server_process::this_program};
+
+/// A bare echo server, in a process of its own.
+pub(super) struct Echo {
+    /// Where it listens.
+    pub(super) address: std::net::SocketAddr,
+    /// Its standard input: it ends when that does.
+    _child: Child,
+}
+
+/// What all generators together have come to.
+#[derive(Default)]
+pub(super) struct Findings {
+    pub(super) outcomes: Vec<Outcome>,
+    /// By second.
+    pub(super) seconds: BTreeMap<u64, Second>,
+    pub(super) counts: Counts,
+    pub(super) ack: Latencies,
+    pub(super) recv: Latencies,
+}
+
+/// A second of the run.
+#[derive(Default)]
+pub(super) struct Second {
+    pub(super) counts: Counts,
+    pub(super) ack: Latencies,
+    pub(super) recv: Latencies,
+}
+
+struct Generator {
+    child: Child,
+    stdin: ChildStdin,
+}
+
+/// A generator tells something every second; this long without a word, it hangs.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// From all being ready to the first message.
+const START_IN_NS: u64 = 50_000_000;
+const TOLD_MAX: usize = 256;
+
+/// Has the jobs done, a process each.
+pub(super) async fn run(
+    jobs: Vec<Job>,
+    live: &mut Live,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Findings> {
+    let (tell, mut told) = mpsc::channel(TOLD_MAX);
+    let mut generators = Vec::new();
+    for (index, job) in jobs.into_iter().enumerate() {
+        generators.push(Generator::start(index, &job, tell.clone()).await?);
+    }
+    drop(tell);
+    let mut findings = Findings::default();
+    let mut held = vec![0; generators.len()];
+    let mut ready = 0;
+    while findings.outcomes.len() < generators.len() {
+        let next = tokio::select! {
+            next = tokio::time::timeout(SILENCE_MAX, told.recv()) => next,
+            () = shutdown.cancelled() => return Err(Stopped("the end").into()),
+        };
+        let next = next.context("a generator process hangs: it has said nothing for a minute")?;
+        let Some((index, told)) = next else {
+            bail!("{}", ended(generators).await);
+        };
+        match told {
+            Told::LoggedIn(count) => {
+                held[index] = count;
+                live.logged_in(held.iter().sum());
+            }
+            Told::Ready => {
+                ready += 1;
+                if ready == generators.len() {
+                    let start = format!("{}\n", now_ns() + START_IN_NS);
+                    for generator in &mut generators {
+                        generator.stdin.write_all(start.as_bytes()).await?;
+                    }
+                    live.running();
+                }
+            }
+            Told::Second(interval) => findings.add(&interval, live),
+            Told::Round(server, floor) => live.round(server, floor),
+            Told::Done(outcome) => findings.outcomes.push(outcome),
+        }
+    }
+    live.finish();
+    Ok(findings)
+}
+
+/// Why the generators have ended; each has said it on standard error.
+async fn ended(generators: Vec<Generator>) -> String {
+    let mut how = String::from("a generator process ended before its work was done");
+    for mut generator in generators {
+        if let Ok(Ok(status)) =
+            tokio::time::timeout(Duration::from_secs(5), generator.child.wait()).await
+            && !status.success()
+        {
+            how = format!("{how} ({status})");
+            break;
+        }
+    }
+    how
+}
+
+// === impl Generator ===
+
+impl Generator {
+    async fn start(
+        index: usize,
+        job: &Job,
+        tell: mpsc::Sender<(usize, Told)>,
+    ) -> anyhow::Result<Self> {
+        let mut child = Command::new(this_program()?)
+            .args(["bench", "worker"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("cannot start a generator process")?;
+        let mut stdin = child.stdin.take().context("its input is piped")?;
+        let stdout = child.stdout.take().context("its output is piped")?;
+        let job = format!("{}\n", serde_json::to_string(job)?);
+        let given = stdin.write_all(job.as_bytes()).await;
+        given.context("a generator process took no job")?;
+        tokio::spawn(async move {
+            let mut lines = BufReader::new(stdout).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                let Ok(told) = serde_json::from_str(&line) else {
+                    return;
+                };
+                if tell.send((index, told)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self { child, stdin })
+    }
+}
+
+// === impl Findings ===
+
+impl Findings {
+    fn add(&mut self, interval: &Interval, live: &mut Live) {
+        let second = self.seconds.entry(interval.second).or_default();
+        for (sum, latencies, told) in [
+            (&mut self.ack, &mut second.ack, &interval.ack_us),
+            (&mut self.recv, &mut second.recv, &interval.recv_us),
+        ] {
+            sum.add(told);
+            latencies.add(told);
+        }
+        second.counts += interval.counts;
+        self.counts += interval.counts;
+        live.second(interval.second, second);
+    }
+
+    /// One figure of all generators, summed.
+    pub(super) fn sum(&self, figure: impl Fn(&Outcome) -> f64) -> f64 {
+        self.outcomes.iter().map(figure).sum()
+    }
+
+    /// One count of all generators, summed.
+    pub(super) fn total(&self, count: impl Fn(&Outcome) -> u64) -> u64 {
+        self.outcomes.iter().map(count).sum()
+    }
+
+    /// How long was measured.
+    pub(super) fn measured_s(&self) -> f64 {
+        let all = self.outcomes.iter().map(|it| it.measured_s);
+        all.fold(0.0, f64::max)
+    }
+
+    /// CPU of the servers; each generator has looked at the same ones.
+    pub(super) fn server_cpu_s(&self) -> f64 {
+        self.outcomes.first().map_or(0.0, |it| it.server_cpu_s)
+    }
+}
+
+// === impl Echo ===
+
+impl Echo {
+    /// Starts one, on a core of its own if that is wanted.
+    pub(super) async fn start(core: Option<usize>) -> anyhow::Result<Self> {
+        let mut command = Command::new(this_program()?);
+        command.args(["bench", "echo"]);
+        if let Some(core) = core {
+            command.args(["--core", &core.to_string()]);
+        }
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("cannot start the bare echo server")?;
+        let stdout = child.stdout.take().context("its output is piped")?;
+        let mut lines = BufReader::new(stdout).lines();
+        let first = tokio::time::timeout(Duration::from_secs(10), lines.next_line())
+            .await
+            .context("the bare echo server was not ready in time")??;
+        let address = first.context("the bare echo server ended by itself")?;
+        Ok(Self {
+            address: address.parse()?,
+            _child: child,
+        })
+    }
+}

@@ -1,0 +1,159 @@
+//! `sluice bench ping`: how near the event loop comes to a bare epoll server.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use sluice_load::{Job, LoadTransport, Work, cores};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    generator::{self, Echo},
+    live::Live,
+    report::Common,
+    subject::{NO_LIMITS, RunningServer, Subject},
+};
+
+/// What is asked for.
+pub struct PingOptions {
+    /// By what to connect.
+    pub transport: LoadTransport,
+    /// How many connections.
+    pub connections: usize,
+    /// Pings that each has under way.
+    pub depth: u32,
+    /// Of rounds that don't count.
+    pub warm_up: Duration,
+    /// Of all rounds together, the floor's included.
+    pub duration: Duration,
+    /// `None`: start one.
+    pub server: Option<RunningServer>,
+}
+
+/// What was measured.
+#[derive(Debug, Serialize)]
+pub struct PingReport {
+    /// What all reports have.
+    #[serde(flatten)]
+    pub common: Common,
+    /// Pings that each connection had under way.
+    pub depth: u32,
+    /// Answers of the server; the median over the rounds.
+    pub msgs_per_s: f64,
+    /// Echoes of the bare server, asked by the same generator in rounds between.
+    pub floor_msgs_per_s: f64,
+    /// Of the two.
+    pub ratio: f64,
+    /// From ping to pong.
+    pub rtt_p50_ms: f64,
+    /// Likewise.
+    pub rtt_p99_ms: f64,
+    /// Rounds that were counted, of each.
+    pub rounds: usize,
+    /// The server had a core of its own, and the generator another.
+    pub pinned: bool,
+}
+
+/// One event loop, as the floor has.
+const SETTINGS: &str = "[gateway]\nevent_loops = 1\n";
+
+/// Measures pings.
+pub async fn ping(
+    options: PingOptions,
+    mut live: Live,
+    shutdown: CancellationToken,
+) -> anyhow::Result<PingReport> {
+    live.doing("adding users");
+    let settings = [SETTINGS, NO_LIMITS].concat();
+    let subject = Subject::prepare(options.server, options.connections, &settings).await?;
+    // A server that serves others as well is left where it is.
+    let cores = match cores::allowed()?.as_slice() {
+        [first, second, ..] if subject.is_own() => Some((*first, *second)),
+        _ => None,
+    };
+    if let Some((core, _)) = cores {
+        cores::pin(Some(subject.pid), core)?;
+    }
+    let echo = Echo::start(cores.map(|(core, _)| core)).await?;
+    let job = Job {
+        work: Work::Ping {
+            floor: echo.address,
+        },
+        address: subject.stream_address(options.transport)?,
+        transport: options.transport,
+        logins: subject.logins.clone(),
+        window_max: options.depth,
+        body_bytes: 0,
+        warm_up_ms: options.warm_up.as_millis() as u64,
+        duration_ms: options.duration.as_millis() as u64,
+        servers: vec![subject.pid],
+        core: cores.map(|(_, core)| core),
+    };
+    let findings = generator::run(vec![job], &mut live, &shutdown).await?;
+    let rounds = findings.outcomes.iter().flat_map(|it| it.rounds.clone());
+    let (server, floor): (Vec<f64>, Vec<f64>) = rounds.unzip();
+    let (msgs_per_s, floor_msgs_per_s) = (median(&server), median(&floor));
+    let transport = options.transport.name();
+    let settings = if subject.is_own() { &settings } else { "" };
+    let report = PingReport {
+        common: Common::new("ping", transport, options.connections, settings, &findings),
+        depth: options.depth,
+        msgs_per_s,
+        floor_msgs_per_s,
+        ratio: msgs_per_s / floor_msgs_per_s.max(1.0),
+        rtt_p50_ms: findings.ack.percentile_ms(50.0),
+        rtt_p99_ms: findings.ack.percentile_ms(99.0),
+        rounds: server.len(),
+        pinned: cores.is_some(),
+    };
+    subject.stop().await?;
+    Ok(report)
+}
+
+/// The middle one: a round in which something else ran on this machine counts for one.
+fn median(figures: &[f64]) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.get(middle) {
+        Some(upper) if sorted.len().is_multiple_of(2) => {
+            let lower = sorted.get(middle.wrapping_sub(1)).unwrap_or(upper);
+            (lower + upper) / 2.0
+        }
+        Some(upper) => *upper,
+        None => 0.0,
+    }
+}
+
+// === impl PingReport ===
+
+impl PingReport {
+    /// For people.
+    pub fn table(&self) -> String {
+        self.common.table(&[
+            ("pings a second", format!("{:.0}", self.msgs_per_s)),
+            (
+                "of the bare server",
+                format!("{:.0}", self.floor_msgs_per_s),
+            ),
+            ("ratio", format!("{:.1} %", self.ratio * 100.0)),
+            ("under way, each", self.depth.to_string()),
+            ("round trip p50", format!("{:.3} ms", self.rtt_p50_ms)),
+            ("round trip p99", format!("{:.3} ms", self.rtt_p99_ms)),
+            ("rounds of each", self.rounds.to_string()),
+            ("a core each", self.pinned.to_string()),
+        ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median(&[]), 0.0);
+        assert_eq!(median(&[3.0]), 3.0);
+        assert_eq!(median(&[9.0, 1.0, 3.0]), 3.0);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 9.0]), 3.0);
+    }
+}

@@ -1,0 +1,202 @@
+//! What every report says: the workload, the costs, what went wrong, and where and by
+//! what all this was measured.
+
+use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
+use serde::Serialize;
+
+use super::generator::Findings;
+
+/// The figures that all workloads have in common.
+#[derive(Debug, Clone, Serialize)]
+pub struct Common {
+    /// What was done.
+    pub workload: &'static str,
+    /// `tcp`, `ws` or `udp`.
+    pub transport: &'static str,
+    /// Connections held.
+    pub connections: usize,
+    /// What was measured took so long.
+    pub duration_s: f64,
+    /// CPU of the server's processes in that time.
+    pub server_cpu_s: f64,
+    /// CPU of the generators in that time.
+    pub generator_cpu_s: f64,
+    /// The generators were short of CPU or late, so that the figures are their own.
+    pub generator_bound: bool,
+    /// Whatever was lost, refused or cut; 0 in a run that is worth anything.
+    pub errors: u64,
+    /// Messages sent, each once.
+    pub sent: u64,
+    /// Sent and never answered.
+    pub unacked: u64,
+    /// Acked and never received by somebody who should have.
+    pub unreceived: u64,
+    /// Due, and never sent as there was no room in the sender's window.
+    pub unsent: u64,
+    /// Sends that the server put off, and that were sent again.
+    pub put_off: u64,
+    /// Received or answered more than once.
+    pub repeats: u64,
+    /// Connections lost.
+    pub disconnects: u64,
+    /// Times that a client's pushes were dropped, which it then pulled.
+    pub overflows: u64,
+    /// Messages that the generators took from their schedule over 10 ms late.
+    pub late: u64,
+    /// Processes that made the load, a thread each.
+    pub generators: usize,
+    /// The first thing that went wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// Where.
+    #[serde(flatten)]
+    pub machine: Machine,
+}
+
+/// Where and by what something was measured.
+#[derive(Debug, Clone, Serialize)]
+pub struct Machine {
+    /// Its processor's name.
+    pub cpu: String,
+    /// Cores that this process may use.
+    pub cores: usize,
+    /// Its memory.
+    pub memory_mb: u64,
+    /// The kernel's release.
+    pub kernel: String,
+    /// Of the program.
+    pub version: &'static str,
+    /// `release` or `debug`, which is no measure of anything.
+    pub build: &'static str,
+    /// What the server's configuration says beside the defaults.
+    pub settings: String,
+}
+
+/// A generator is bound when it uses more of its core than this,
+const BUSY_SHARE: f64 = 0.9;
+/// or when more of its messages than this left late.
+const LATE_SHARE: f64 = 0.01;
+
+// === impl Common ===
+
+impl Common {
+    pub(super) fn new(
+        workload: &'static str,
+        transport: &'static str,
+        connections: usize,
+        settings: &str,
+        findings: &Findings,
+    ) -> Self {
+        let counts = &findings.counts;
+        let measured_s = findings.measured_s();
+        let unacked = findings.total(|it| it.unacked);
+        let unreceived = findings.total(|it| it.unreceived);
+        let is_busy = |cpu_s: f64| cpu_s > BUSY_SHARE * measured_s;
+        let is_late = counts.late as f64 > LATE_SHARE * counts.sent as f64;
+        Self {
+            workload,
+            transport,
+            connections,
+            duration_s: measured_s,
+            server_cpu_s: findings.server_cpu_s(),
+            generator_cpu_s: findings.sum(|it| it.generator_cpu_s),
+            generator_bound: is_late
+                || (findings.outcomes.iter()).any(|it| is_busy(it.generator_cpu_s)),
+            errors: unacked + unreceived + counts.failed + counts.disconnects,
+            sent: counts.sent,
+            unacked,
+            unreceived,
+            unsent: findings.total(|it| it.unsent),
+            put_off: counts.put_off,
+            repeats: counts.repeats,
+            disconnects: counts.disconnects,
+            overflows: counts.overflows,
+            late: counts.late,
+            generators: findings.outcomes.len(),
+            trouble: findings.outcomes.iter().find_map(|it| it.trouble.clone()),
+            machine: Machine::this(settings),
+        }
+    }
+
+    /// For people: the workload's own figures first.
+    pub(super) fn table(&self, figures: &[(&str, String)]) -> String {
+        let mut table = Table::new();
+        table.load_style(UTF8_BORDERS_ONLY);
+        let mut row = |name: &str, value: String| {
+            let value = Cell::new(value).set_alignment(CellAlignment::Right);
+            table.add_row(vec![Cell::new(name), value]);
+        };
+        for (name, value) in figures {
+            row(name, value.clone());
+        }
+        let share = |cpu_s: f64| format!("{cpu_s:.2} s ({:.2} cores)", cpu_s / self.duration_s);
+        row(
+            "connections",
+            format!("{} {}", self.connections, self.transport),
+        );
+        row("measured", format!("{:.1} s", self.duration_s));
+        row("CPU of the server", share(self.server_cpu_s));
+        row("CPU of the generator", share(self.generator_cpu_s));
+        if self.generator_bound {
+            row("bound by", "the generator".to_owned());
+        }
+        row("errors", self.errors.to_string());
+        for (name, count) in [
+            ("never answered", self.unacked),
+            ("never received", self.unreceived),
+            ("due, but no room to send", self.unsent),
+            ("put off by the server", self.put_off),
+            ("repeated", self.repeats),
+            ("connections lost", self.disconnects),
+            ("overflows, pulled", self.overflows),
+        ] {
+            if count > 0 {
+                row(name, count.to_string());
+            }
+        }
+        if let Some(trouble) = &self.trouble {
+            row("first trouble", trouble.clone());
+        }
+        let machine = &self.machine;
+        row("machine", format!("{} × {}", machine.cores, machine.cpu));
+        row("memory", format!("{} MB", machine.memory_mb));
+        row("kernel", machine.kernel.clone());
+        row(
+            "version",
+            format!("{} ({})", machine.version, machine.build),
+        );
+        table.to_string()
+    }
+}
+
+// === impl Machine ===
+
+impl Machine {
+    /// This one.
+    pub(super) fn this(settings: &str) -> Self {
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        let line = |text: &str, name: &str| {
+            let line = text.lines().find(|line| line.starts_with(name));
+            let value = line.and_then(|line| line.split_once(':'));
+            value.map_or_else(
+                || "unknown".to_owned(),
+                |(_, value)| value.trim().to_owned(),
+            )
+        };
+        let memory = line(&read("/proc/meminfo"), "MemTotal");
+        let memory_kib = memory.split_whitespace().next().map(str::parse::<u64>);
+        Self {
+            cpu: line(&read("/proc/cpuinfo"), "model name"),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            memory_mb: memory_kib.and_then(Result::ok).unwrap_or_default() / 1024,
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            version: env!("CARGO_PKG_VERSION"),
+            build: if cfg!(debug_assertions) {
+                "debug"
+            } else {
+                "release"
+            },
+            settings: settings.trim().replace('\n', "; "),
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The server under measure: a process of its own, or one that runs already; its
+//! users, and their logins by minted tokens.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Context;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use sluice_client::{DeviceId, HttpApi, UserId};
+use sluice_load::{LoadTransport, Login};
+use sluice_store::{NewUser, SqliteConfig, SqliteStore, Store};
+
+use crate::{
+    endpoints::Addresses,
+    server_process::{ServerProcess, this_program},
+    token_keys::open_signer,
+};
+
+/// A server of this machine that runs already.
+#[derive(Debug, Clone)]
+pub struct RunningServer {
+    /// Its HTTP API.
+    pub http: String,
+    /// Its data folder, for the key that signs tokens and for its process.
+    pub data_dir: PathBuf,
+}
+
+/// A server that is being measured.
+pub(super) struct Subject {
+    pub(super) pid: u32,
+    pub(super) addresses: Addresses,
+    /// One a user, in their order.
+    pub(super) logins: Vec<Login>,
+    started: Option<ServerProcess>,
+}
+
+const TOKEN_LIFETIME_MS: u64 = 3_600_000;
+/// Users made at once.
+const SIDE_BY_SIDE: usize = 512;
+/// The load comes from this machine, as fast as it can: limits meant for strangers
+/// would only measure themselves.
+pub(super) const NO_LIMITS: &str = "[gateway.limits]\npackets_per_s = 0\n\
+    connections_per_address = 0\nconnects_per_address_per_s = 0\n\
+    failed_logins_per_address_per_min = 0\n";
+
+// === impl Subject ===
+
+impl Subject {
+    /// Starts a server with these settings, unless one runs already, and makes so many
+    /// users.
+    pub(super) async fn prepare(
+        running: Option<RunningServer>,
+        users: usize,
+        settings: &str,
+    ) -> anyhow::Result<Self> {
+        let users = user_ids(users)?;
+        match running {
+            Some(server) => Self::found(server, &users).await,
+            None => Self::start(&users, settings).await,
+        }
+    }
+
+    async fn found(server: RunningServer, users: &[UserId]) -> anyhow::Result<Self> {
+        let pid = SqliteStore::holder(&server.data_dir).with_context(|| {
+            format!("no server keeps its data in {}", server.data_dir.display())
+        })?;
+        let addresses = Addresses::of(&server.http).await?;
+        register(&addresses.http, users).await?;
+        Ok(Self {
+            pid,
+            addresses,
+            logins: logins(&server.data_dir, users)?,
+            started: None,
+        })
+    }
+
+    async fn start(users: &[UserId], settings: &str) -> anyhow::Result<Self> {
+        let folder = ServerProcess::folder()?;
+        let data_dir = ServerProcess::data_dir(&folder);
+        add_users(&data_dir, users).await?;
+        // The key exists before the server does, so that both have the same.
+        let logins = logins(&data_dir, users)?;
+        let process = ServerProcess::start_with(&this_program()?, folder, settings).await?;
+        Ok(Self {
+            pid: process.pid().context("the server has ended by itself")?,
+            addresses: Addresses::of(&process.addresses.http).await?,
+            logins,
+            started: Some(process),
+        })
+    }
+
+    /// Where it takes connections of a transport.
+    pub(super) fn stream_address(&self, transport: LoadTransport) -> anyhow::Result<SocketAddr> {
+        let address = match transport {
+            LoadTransport::Tcp => &self.addresses.tcp,
+            LoadTransport::WebSocket => &self.addresses.ws,
+        };
+        let address = address
+            .as_ref()
+            .context("the server has no such transport")?;
+        Ok(address.parse()?)
+    }
+
+    /// Whether it is this run's own, to be pinned and configured as wanted.
+    pub(super) fn is_own(&self) -> bool {
+        self.started.is_some()
+    }
+
+    /// Ends it, if this run has started it.
+    pub(super) async fn stop(self) -> anyhow::Result<()> {
+        match self.started {
+            Some(process) => process.stop().await,
+            None => Ok(()),
+        }
+    }
+}
+
+fn user_ids(count: usize) -> anyhow::Result<Vec<UserId>> {
+    let run = rand::random::<u32>();
+    (0..count)
+        .map(|user| Ok(UserId::parse(&format!("bench-{run:08x}-{user}"))?))
+        .collect()
+}
+
+/// Straight into the store of a server that hasn't started: no password to hash.
+async fn add_users(data_dir: &Path, users: &[UserId]) -> anyhow::Result<()> {
+    std::fs::create_dir_all(data_dir)?;
+    let store = Arc::new(SqliteStore::open(data_dir, &SqliteConfig::default())?);
+    stream::iter(users)
+        .map(|user| {
+            let store = Arc::clone(&store);
+            let user = NewUser {
+                id: user.clone(),
+                username: user.to_string(),
+                // No password has this hash: these users log in by minted tokens only.
+                password_hash: "-".to_owned(),
+                created_ms: now_ms(),
+            };
+            async move { store.create_user(user).await }
+        })
+        .buffer_unordered(SIDE_BY_SIDE)
+        .try_collect::<()>()
+        .await?;
+    Ok(())
+}
+
+/// By HTTP, where the store is another process's.
+async fn register(http: &str, users: &[UserId]) -> anyhow::Result<()> {
+    let api = HttpApi::new(http)?;
+    let password = format!("{:032x}", rand::random::<u128>());
+    for user in users {
+        api.register(user, &password, None).await?;
+    }
+    Ok(())
+}
+
+fn logins(data_dir: &Path, users: &[UserId]) -> anyhow::Result<Vec<Login>> {
+    let signer = open_signer(data_dir)?;
+    let device = DeviceId::parse("bench")?;
+    users
+        .iter()
+        .map(|user| {
+            let (token, _) = signer.sign(user, 0, now_ms(), TOKEN_LIFETIME_MS)?;
+            Ok(Login {
+                user: user.clone(),
+                device: device.clone(),
+                token,
+            })
+        })
+        .collect()
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    since.as_millis() as u64
+}

@@ -1,0 +1,89 @@
+//! `sluice bench chat`.
+
+use std::process::ExitCode;
+
+use sluice_load::{BODY_MIN_BYTES, LoadTransport, Pace, WINDOW_MAX};
+use sluice_protocol::limits::BODY_MAX_BYTES;
+use tokio_util::sync::CancellationToken;
+
+use super::{Spans, Subject, check_open_files, count, depth, finish, pace, stream};
+use crate::{
+    bench::{
+        chat::{ChatOptions, chat},
+        live::Live,
+    },
+    cli::{Stopped, WrongUse},
+};
+
+/// Durable messages of pairs: rate and latency
+///
+/// Half of the connections chat with the other half, in private, both ways. At a
+/// rate, the schedule is fixed ahead and latency counts from when a message was
+/// due, whether or not there was room to send it; at `max`, each sends whenever
+/// its window has room. Every ack and every arrival is counted; none may be
+/// missing at the end.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    sluice bench chat --rate max\n  \
+    sluice bench chat --rate 5000 --connections 10000 --duration 30 --json\n  \
+    sluice bench chat --rate max --transport ws --depth 4")]
+pub(super) struct Args {
+    /// tcp or ws
+    #[arg(long, default_value = "tcp", value_parser = stream)]
+    transport: LoadTransport,
+    /// Connections; an even number
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = count)]
+    connections: usize,
+    /// Messages a second in all, or max: as fast as acks come back
+    #[arg(long, value_name = "R|max", default_value = "max", value_parser = pace)]
+    rate: Pace,
+    /// Messages that each connection may have unacked, if the server grants so many
+    #[arg(long, value_name = "N", default_value_t = WINDOW_MAX, value_parser = depth)]
+    depth: u32,
+    /// Bytes of a message
+    #[arg(long, value_name = "BYTES", default_value = "64", value_parser = body)]
+    body: usize,
+    #[command(flatten)]
+    spans: Spans,
+    #[command(flatten)]
+    subject: Subject,
+}
+
+/// Runs the command.
+pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
+    if args.connections % 2 == 1 {
+        let error = format!(
+            "--connections must be even, as they chat in pairs: {} for example",
+            args.connections.saturating_add(1)
+        );
+        return Err(WrongUse(error).into());
+    }
+    check_open_files(args.connections)?;
+    let seconds = args.spans.warm_up + args.spans.duration;
+    let live = Live::new(args.connections, seconds)?;
+    let options = ChatOptions {
+        transport: args.transport,
+        connections: args.connections,
+        pace: args.rate,
+        depth: args.depth,
+        body_bytes: args.body,
+        warm_up: args.spans.warm_up(),
+        duration: args.spans.duration(),
+        server: args.subject.running(),
+    };
+    let report = tokio::select! {
+        report = chat(options, live, shutdown.clone()) => report?,
+        () = shutdown.cancelled() => return Err(Stopped("the end").into()),
+    };
+    let errors = report.common.errors;
+    finish(args.subject.json, &report, report.table(), errors)
+}
+
+fn body(text: &str) -> Result<usize, String> {
+    match count(text)? {
+        bytes @ BODY_MIN_BYTES..=BODY_MAX_BYTES => Ok(bytes),
+        _ => Err(format!(
+            "it must be from {BODY_MIN_BYTES}, which hold number and time, to {BODY_MAX_BYTES}"
+        )),
+    }
+}

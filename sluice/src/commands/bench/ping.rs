@@ -1,0 +1,65 @@
+//! `sluice bench ping`.
+
+use std::process::ExitCode;
+
+use sluice_load::LoadTransport;
+use tokio_util::sync::CancellationToken;
+
+use super::{Spans, Subject, check_open_files, count, depth, finish, stream};
+use crate::{
+    bench::{
+        live::Live,
+        ping::{PingOptions, ping},
+    },
+    cli::Stopped,
+};
+
+/// Pings answered a second, beside a bare epoll server's echoes
+///
+/// Every connection has so many pings under way. Rounds of a quarter of a second
+/// alternate: the gateway's answers, then the same bytes echoed by a bare epoll
+/// server, asked by the same generator. Where there are two cores, the servers
+/// share one and the generator has the other; the gateway runs one event loop.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    sluice bench ping --depth 1\n  \
+    sluice bench ping --depth 16 --transport ws --json\n\n\
+    A round trip is counted from when the ping was written; rates are medians over the rounds.\n\
+    Where it says bound by the generator, the ratio flatters the gateway: both wait for it.")]
+pub(super) struct Args {
+    /// tcp or ws
+    #[arg(long, default_value = "tcp", value_parser = stream)]
+    transport: LoadTransport,
+    /// Connections
+    #[arg(long, value_name = "N", default_value = "100", value_parser = count)]
+    connections: usize,
+    /// Pings under way on each
+    #[arg(long, value_name = "N", default_value = "1", value_parser = depth)]
+    depth: u32,
+    #[command(flatten)]
+    spans: Spans,
+    #[command(flatten)]
+    subject: Subject,
+}
+
+/// Runs the command.
+pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
+    // The generator holds as many again to the floor.
+    check_open_files(args.connections.saturating_mul(2))?;
+    let seconds = args.spans.warm_up + args.spans.duration;
+    let live = Live::new(args.connections, seconds)?;
+    let options = PingOptions {
+        transport: args.transport,
+        connections: args.connections,
+        depth: args.depth,
+        warm_up: args.spans.warm_up(),
+        duration: args.spans.duration(),
+        server: args.subject.running(),
+    };
+    let report = tokio::select! {
+        report = ping(options, live, shutdown.clone()) => report?,
+        () = shutdown.cancelled() => return Err(Stopped("the end").into()),
+    };
+    let errors = report.common.errors;
+    finish(args.subject.json, &report, report.table(), errors)
+}

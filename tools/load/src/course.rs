@@ -1,0 +1,168 @@
+//! A run at a pace: warm-up, what is measured, and the wait for what is under way.
+
+use crate::{
+    LoadError, Pace,
+    clock::{MS_NS, SECOND_NS, now_ns, own_cpu_ns},
+    driver::Driver,
+    engine::Engine,
+    job::{Control, Outcome, Told},
+    memory::process_cpu_ms,
+};
+
+/// What is run.
+#[derive(Debug, Clone)]
+pub(crate) struct Course {
+    pub(crate) pace: Pace,
+    /// Clients that send: those numbered below.
+    pub(crate) senders: usize,
+    /// How often each message is received.
+    pub(crate) copies: u64,
+    pub(crate) warm_up_ns: u64,
+    pub(crate) duration_ns: u64,
+    pub(crate) servers: Vec<u32>,
+    /// Without anything new for so long, what is missing is lost.
+    pub(crate) patience_ns: u64,
+}
+
+/// Sums and CPU at a point in time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark {
+    at_ns: u64,
+    acked: u64,
+    received: u64,
+    server_cpu_ms: u64,
+    own_cpu_ns: u64,
+}
+
+const LOOK_EVERY_NS: u64 = 20 * MS_NS;
+/// From the start's being known to the first message.
+const START_WAIT_MAX_NS: u64 = 60 * SECOND_NS;
+const TELL_EVERY_NS: u64 = SECOND_NS / 4;
+
+/// Opens the clients and runs the course.
+///
+/// # Errors
+/// A login is refused, nothing moves, or somebody asked to stop.
+pub(crate) fn run<D: Driver>(
+    engine: &mut Engine<D>,
+    course: &Course,
+    control: &mut dyn Control,
+) -> Result<Outcome, LoadError> {
+    open(engine, control)?;
+    let start_ns = wait_for_start(engine, control)?;
+    let measured_ns = start_ns + course.warm_up_ns;
+    let end_ns = measured_ns + course.duration_ns;
+    engine.tally.begin(start_ns, (measured_ns, end_ns));
+    let span_ns = course.warm_up_ns + course.duration_ns;
+    engine.start(course.pace, course.senders, start_ns, span_ns);
+    let mut second_ns = start_ns + SECOND_NS;
+    let mut turn_until = |engine: &mut Engine<D>, control: &mut dyn Control, until_ns| {
+        engine.turn_until(until_ns, |engine, now| {
+            if now >= second_ns {
+                second_ns += SECOND_NS;
+                control.tell(Told::Second(engine.tally.interval(now)));
+            }
+            control.goes_on()
+        })
+    };
+    let mut outcome = Outcome::default();
+    if turn_until(engine, control, measured_ns)? {
+        let from = Mark::now(engine, &course.servers);
+        turn_until(engine, control, end_ns)?;
+        from.measure(&Mark::now(engine, &course.servers), &mut outcome);
+    }
+    if !control.goes_on() {
+        return Err(LoadError::Stopped);
+    }
+    engine.stop();
+    outcome.unsent = engine.abandon(now_ns());
+    let mut moved = (now_ns(), 0);
+    let mut looked_ns = 0;
+    engine.turn_until(u64::MAX, |engine, now| {
+        if now - looked_ns < LOOK_EVERY_NS {
+            return true;
+        }
+        looked_ns = now;
+        let counts = engine.tally.counts;
+        let sum = counts.acked + counts.received + counts.failed;
+        if sum > moved.1 {
+            moved = (now, sum);
+        }
+        outcome.unacked = engine.unacked();
+        outcome.unreceived = (counts.acked * course.copies).saturating_sub(counts.received);
+        let is_done = outcome.unacked == 0 && outcome.unreceived == 0;
+        !is_done && now - moved.0 < course.patience_ns && control.goes_on()
+    })?;
+    control.tell(Told::Second(engine.tally.interval(now_ns())));
+    outcome.trouble = engine.trouble.take();
+    Ok(outcome)
+}
+
+/// Logs all clients in.
+pub(crate) fn open<D: Driver>(
+    engine: &mut Engine<D>,
+    control: &mut dyn Control,
+) -> Result<(), LoadError> {
+    let mut told_ns = 0;
+    engine.open(|held| {
+        let now = now_ns();
+        if now - told_ns > TELL_EVERY_NS {
+            told_ns = now;
+            control.tell(Told::LoggedIn(held));
+        }
+        control.goes_on()
+    })?;
+    control.tell(Told::LoggedIn(engine.logged_in()));
+    Ok(())
+}
+
+/// Holds the clients until the start's time is known.
+pub(crate) fn wait_for_start<D: Driver>(
+    engine: &mut Engine<D>,
+    control: &mut dyn Control,
+) -> Result<u64, LoadError> {
+    control.tell(Told::Ready);
+    let mut start_ns = None;
+    let until_ns = now_ns() + START_WAIT_MAX_NS;
+    engine.turn_until(until_ns, |_, _| {
+        start_ns = control.start_ns();
+        start_ns.is_none() && control.goes_on()
+    })?;
+    match start_ns {
+        Some(start_ns) => Ok(start_ns),
+        None => Err(LoadError::Stopped),
+    }
+}
+
+// === impl Mark ===
+
+impl Mark {
+    pub(crate) fn now<D: Driver>(engine: &Engine<D>, servers: &[u32]) -> Self {
+        let counts = &engine.tally.counts;
+        Self {
+            at_ns: now_ns(),
+            acked: counts.acked,
+            received: counts.received,
+            // One that has ended uses none any more.
+            server_cpu_ms: servers.iter().flat_map(|pid| process_cpu_ms(*pid)).sum(),
+            own_cpu_ns: own_cpu_ns(),
+        }
+    }
+
+    /// Adds what has come since.
+    pub(crate) fn measure(&self, later: &Self, outcome: &mut Outcome) {
+        let seconds = |ns: u64| ns as f64 / SECOND_NS as f64;
+        outcome.measured_s += seconds(later.at_ns - self.at_ns);
+        outcome.acked += later.acked - self.acked;
+        outcome.received += later.received - self.received;
+        let server_ms = later.server_cpu_ms.saturating_sub(self.server_cpu_ms);
+        outcome.server_cpu_s += server_ms as f64 / 1_000.0;
+        outcome.generator_cpu_s += seconds(later.own_cpu_ns - self.own_cpu_ns);
+    }
+
+    /// Answers a second since then.
+    pub(crate) fn acked_per_s(&self, later: &Self) -> f64 {
+        let span_ns = (later.at_ns - self.at_ns).max(1);
+        (later.acked - self.acked) as f64 * SECOND_NS as f64 / span_ns as f64
+    }
+}

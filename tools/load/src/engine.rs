@@ -1,0 +1,450 @@
+//! The engine: one thread, one poll, many clients that speak one protocol.
+//!
+//! A turn goes: wait → what is due by the schedule → read and answer → what is owed
+//! for what was received → write, once a client. Nothing is allocated for a message.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+};
+
+use crate::{
+    LoadError,
+    client::{Client, Stage, WINDOW_MAX},
+    clock::{MS_NS, SECOND_NS, now_ns},
+    driver::{Driver, Heard},
+    schedule::{Pace, Schedule},
+    sequence::Came,
+    streams::{Ready, Streams},
+    tally::Tally,
+};
+
+/// How an engine behaves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EngineOptions {
+    /// Connections that may be on their way to login at once.
+    pub(crate) opening_max: usize,
+    /// Without any progress for this long, something has failed.
+    pub(crate) patience_ns: u64,
+    /// Messages that a client may have unacked, if the server grants so many.
+    pub(crate) window_max: u32,
+    /// Lost connections come back by themselves.
+    pub(crate) reconnects: bool,
+}
+
+/// See the module.
+pub(crate) struct Engine<D> {
+    pub(crate) driver: D,
+    pub(crate) tally: Tally,
+    /// The first thing that went wrong, for people.
+    pub(crate) trouble: Option<String>,
+    options: EngineOptions,
+    streams: Streams,
+    clients: Vec<Client>,
+    ready: Vec<Ready>,
+    heard: Vec<Heard>,
+    dirty: Vec<usize>,
+    /// Who owes something for what it received, and from when on.
+    settling: VecDeque<(u64, usize)>,
+    /// Who may go on sending at a time: a client, or one message of it.
+    paused: BinaryHeap<Reverse<(u64, usize, Option<u64>)>>,
+    schedule: Option<Schedule>,
+    /// Clients that send: those numbered below.
+    senders: usize,
+    /// Whoever has room in its window sends.
+    is_open: bool,
+    last_turn_ns: u64,
+    opened: usize,
+    logged_in: usize,
+    gone: usize,
+    heartbeat_ns: u64,
+    next_heartbeat: (u64, usize),
+}
+
+/// The SDK acknowledges pushes after as long.
+const SETTLE_NS: u64 = 20 * MS_NS;
+/// Turns for the schedule's sake are no closer: what falls due between waits so long.
+const TICK_NS: u64 = MS_NS / 5;
+/// A message taken from the schedule this much after it was due is late.
+const LATE_NS: u64 = 10 * MS_NS;
+
+// === impl Engine ===
+
+impl<D: Driver> Engine<D> {
+    pub(crate) fn new(driver: D, streams: Streams, clients: usize, options: EngineOptions) -> Self {
+        Self {
+            driver,
+            tally: Tally::new(),
+            trouble: None,
+            options,
+            streams,
+            clients: (0..clients).map(|_| Client::new()).collect(),
+            ready: Vec::new(),
+            heard: Vec::new(),
+            dirty: Vec::with_capacity(clients),
+            settling: VecDeque::with_capacity(clients),
+            paused: BinaryHeap::new(),
+            schedule: None,
+            senders: clients,
+            is_open: false,
+            last_turn_ns: 0,
+            opened: 0,
+            logged_in: 0,
+            gone: 0,
+            heartbeat_ns: 0,
+            next_heartbeat: (u64::MAX, 0),
+        }
+    }
+
+    /// Connects all and logs them in. `observe` is told how many are and returns
+    /// false to stop.
+    ///
+    /// # Errors
+    /// A login is refused, or nothing moves any more.
+    pub(crate) fn open(&mut self, mut observe: impl FnMut(usize) -> bool) -> Result<(), LoadError> {
+        let (mut before, mut moved_ns) = (self.logged_in, now_ns());
+        let wanted = self.clients.len();
+        while self.logged_in < wanted {
+            while self.opened < wanted && self.opened - self.logged_in < self.options.opening_max {
+                self.begin(self.opened)?;
+                self.opened += 1;
+            }
+            self.turn(0)?;
+            if self.gone > 0 {
+                let trouble = self.trouble.take().unwrap_or_default();
+                return Err(LoadError::Unexpected(trouble));
+            }
+            if self.logged_in > before {
+                (before, moved_ns) = (self.logged_in, now_ns());
+            } else if now_ns() - moved_ns > self.options.patience_ns {
+                let held = self.logged_in;
+                return Err(LoadError::Stalled { held, wanted });
+            }
+            if !observe(self.logged_in) {
+                return Err(LoadError::Stopped);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends at a pace from a time on, for a span; the clients below `senders` do.
+    pub(crate) fn start(&mut self, pace: Pace, senders: usize, start_ns: u64, span_ns: u64) {
+        self.senders = senders.min(self.clients.len());
+        match pace {
+            Pace::PerSecond(per_s) => {
+                self.schedule = Some(Schedule::new(start_ns, per_s, self.senders, span_ns));
+            }
+            Pace::Window => {
+                self.is_open = true;
+                let now = now_ns();
+                (0..self.senders).for_each(|client| self.feed(client, now));
+            }
+        }
+    }
+
+    /// No message is sent any more that wasn't due before.
+    pub(crate) fn stop(&mut self) {
+        self.is_open = false;
+    }
+
+    /// Turns until a time. False when `observe`, called each turn, said to stop.
+    ///
+    /// # Errors
+    /// The poll's own failure.
+    pub(crate) fn turn_until(
+        &mut self,
+        until_ns: u64,
+        mut observe: impl FnMut(&mut Self, u64) -> bool,
+    ) -> Result<bool, LoadError> {
+        loop {
+            let now = now_ns();
+            if !observe(self, now) {
+                return Ok(false);
+            }
+            if now >= until_ns {
+                return Ok(true);
+            }
+            self.turn(until_ns)?;
+        }
+    }
+
+    /// Gives up what was due and isn't sent: its latency is at least as long as it has
+    /// waited, which is counted. Returns how many these are.
+    pub(crate) fn abandon(&mut self, now: u64) -> u64 {
+        let Some(schedule) = self.schedule.take() else {
+            return 0;
+        };
+        let mut unsent = 0;
+        for (at, client) in self.clients.iter_mut().enumerate() {
+            for number in client.sent()..client.offered {
+                unsent += 1;
+                self.tally.unsent(schedule.due_ns(at, number), now);
+            }
+            client.offered = client.sent();
+        }
+        unsent
+    }
+
+    /// Messages that are neither acked nor refused for good.
+    pub(crate) fn unacked(&self) -> u64 {
+        let all = self.clients.iter();
+        let unsent = |it: &Client| it.offered.saturating_sub(it.sent());
+        all.map(|it| it.unacked() + unsent(it)).sum()
+    }
+
+    /// Logged-in clients.
+    pub(crate) fn logged_in(&self) -> usize {
+        self.logged_in
+    }
+
+    fn begin(&mut self, client: usize) -> Result<(), LoadError> {
+        self.streams.connect(client)?;
+        self.clients[client].stage = Stage::Opening;
+        self.driver.open(client, self.streams.out(client))
+    }
+
+    // --- a turn ---
+
+    fn turn(&mut self, until_ns: u64) -> Result<(), LoadError> {
+        let until_ns = self.wake_ns(until_ns);
+        let mut ready = std::mem::take(&mut self.ready);
+        ready.clear();
+        self.streams.wait(until_ns, &mut ready)?;
+        let now = now_ns();
+        self.last_turn_ns = now;
+        self.take_due(now);
+        for it in &ready {
+            self.serve(*it);
+        }
+        self.ready = ready;
+        self.resume(now);
+        self.settle(now);
+        self.keep_alive(now);
+        self.flush();
+        Ok(())
+    }
+
+    /// When the next turn has to be, if nothing happens; 0: no matter.
+    fn wake_ns(&self, until_ns: u64) -> u64 {
+        let scheduled = self.schedule.as_ref().and_then(Schedule::next_ns);
+        let scheduled = scheduled.map(|due_ns| due_ns.max(self.last_turn_ns + TICK_NS));
+        let settle = self.settling.front().map(|(at_ns, _)| *at_ns);
+        let resume = self.paused.peek().map(|Reverse((at_ns, ..))| *at_ns);
+        let until = (until_ns > 0).then_some(until_ns);
+        let all = [scheduled, settle, resume, until];
+        all.into_iter().flatten().min().unwrap_or(0)
+    }
+
+    fn take_due(&mut self, now: u64) {
+        let Some(mut schedule) = self.schedule.take() else {
+            return;
+        };
+        while let Some((sender, due_ns)) = schedule.take(now) {
+            self.tally.counts.late += u64::from(now - due_ns > LATE_NS);
+            self.clients[sender].offered += 1;
+            self.schedule = Some(schedule);
+            self.feed(sender, now);
+        }
+        self.schedule = Some(schedule);
+    }
+
+    fn serve(&mut self, ready: Ready) {
+        let client = ready.client;
+        if ready.connected && self.clients[client].stage == Stage::Opening {
+            if let Err(error) = self.streams.connected(client) {
+                return self.lose(client, &error);
+            }
+            self.mark_dirty(client);
+        }
+        if ready.readable
+            && let Err(error) = self.read(client)
+        {
+            return self.lose(client, &error);
+        }
+        if ready.writable {
+            self.mark_dirty(client);
+        }
+    }
+
+    fn read(&mut self, client: usize) -> Result<(), LoadError> {
+        let (driver, heard) = (&mut self.driver, &mut self.heard);
+        let outcome = self
+            .streams
+            .read(client, |came, out| driver.take(client, came, out, heard));
+        let now = now_ns();
+        let mut heard = std::mem::take(&mut self.heard);
+        for it in heard.drain(..) {
+            self.hear(client, it, now);
+        }
+        self.heard = heard;
+        self.feed(client, now);
+        self.mark_dirty(client);
+        outcome
+    }
+
+    fn hear(&mut self, client: usize, heard: Heard, now: u64) {
+        let it = &mut self.clients[client];
+        let counts = &mut self.tally.counts;
+        match heard {
+            Heard::Ready {
+                window,
+                heartbeat_interval_ms,
+            } => {
+                it.stage = Stage::Ready;
+                it.window = window
+                    .min(self.options.window_max)
+                    .clamp(1, WINDOW_MAX)
+                    .into();
+                it.reconnected();
+                self.logged_in += 1;
+                self.heartbeat_ns = u64::from(heartbeat_interval_ms) * MS_NS;
+                self.next_heartbeat.0 = self.next_heartbeat.0.min(now + SECOND_NS);
+            }
+            Heard::Acked { number } => match it.acked(number) {
+                Ok(due_ns) => self.tally.acked(due_ns, now),
+                Err(Came::Again) => counts.repeats += 1,
+                Err(_) => self.note(|| format!("an answer to message {number}, never sent")),
+            },
+            Heard::Failed { number, code } => {
+                counts.failed += u64::from(it.acked(number).is_ok());
+                self.note(|| format!("a message was refused with code {code}"));
+            }
+            Heard::Refused {
+                number,
+                attempt,
+                after_ms,
+            } => {
+                let at_ns = now + u64::from(after_ms) * MS_NS;
+                if !self.driver.is_ordered() {
+                    counts.put_off += 1;
+                    self.paused.push(Reverse((at_ns, client, Some(number))));
+                } else if it.refused(number, attempt) {
+                    counts.put_off += 1;
+                    self.paused.push(Reverse((at_ns, client, None)));
+                }
+            }
+            Heard::Received { number, due_ns } => {
+                match it.received(number) {
+                    Came::New => self.tally.received(due_ns, now),
+                    Came::Again => counts.repeats += 1,
+                    Came::TooFar => self.note(|| format!("message {number} came far too early")),
+                }
+                if !std::mem::replace(&mut self.clients[client].is_settling, true) {
+                    self.settling.push_back((now + SETTLE_NS, client));
+                }
+            }
+            Heard::Overflowed => counts.overflows += 1,
+            Heard::Synced => {}
+        }
+    }
+
+    /// Sends what a client has to send, as far as its window goes.
+    fn feed(&mut self, client: usize, now: u64) {
+        let is_open = self.is_open && client < self.senders;
+        let it = &mut self.clients[client];
+        let schedule = &self.schedule;
+        let due = |number| match schedule {
+            Some(schedule) => schedule.due_ns(client, number),
+            None => now,
+        };
+        let mut wrote = false;
+        while let Some((message, is_first)) = it.next_message(is_open, due) {
+            self.driver.send(client, message, self.streams.out(client));
+            self.tally.counts.sent += u64::from(is_first);
+            wrote = true;
+        }
+        if wrote {
+            self.mark_dirty(client);
+        }
+    }
+
+    fn resume(&mut self, now: u64) {
+        while let Some(Reverse((at_ns, client, number))) = self.paused.peek().copied()
+            && at_ns <= now
+        {
+            self.paused.pop();
+            match number {
+                None => {
+                    self.clients[client].is_paused = false;
+                    self.feed(client, now);
+                }
+                Some(number) => {
+                    if let Some(message) = self.clients[client].again(number) {
+                        self.driver.send(client, message, self.streams.out(client));
+                        self.mark_dirty(client);
+                    }
+                }
+            }
+        }
+    }
+
+    fn settle(&mut self, now: u64) {
+        while let Some((at_ns, client)) = self.settling.front().copied()
+            && at_ns <= now
+        {
+            self.settling.pop_front();
+            self.clients[client].is_settling = false;
+            if self.clients[client].stage == Stage::Ready {
+                self.driver.settle(client, self.streams.out(client));
+                self.mark_dirty(client);
+            }
+        }
+    }
+
+    /// One client after the other, so that each has its turn well within an interval.
+    fn keep_alive(&mut self, now: u64) {
+        let count = self.clients.len() as u64;
+        let gap_ns = self.heartbeat_ns * 3 / 4 / count.max(1);
+        while self.heartbeat_ns > 0 && self.next_heartbeat.0 <= now {
+            let (at_ns, client) = self.next_heartbeat;
+            self.next_heartbeat = (at_ns + gap_ns.max(1), (client + 1) % self.clients.len());
+            if self.clients[client].stage == Stage::Ready {
+                self.driver.keep_alive(client, self.streams.out(client));
+                self.mark_dirty(client);
+            }
+        }
+    }
+
+    fn mark_dirty(&mut self, client: usize) {
+        if !std::mem::replace(&mut self.clients[client].is_dirty, true) {
+            self.dirty.push(client);
+        }
+    }
+
+    fn flush(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for client in dirty.drain(..) {
+            self.clients[client].is_dirty = false;
+            if let Err(error) = self.streams.write(client) {
+                self.lose(client, &error);
+            }
+        }
+        self.dirty = dirty;
+    }
+
+    fn lose(&mut self, client: usize, error: &LoadError) {
+        self.streams.cut(client);
+        let stage = std::mem::replace(&mut self.clients[client].stage, Stage::Gone);
+        if stage == Stage::Gone {
+            return;
+        }
+        self.tally.counts.disconnects += 1;
+        self.note(|| format!("client {client}: {error}"));
+        if stage == Stage::Ready {
+            self.logged_in -= 1;
+        }
+        match self.options.reconnects.then(|| self.begin(client)) {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                self.clients[client].stage = Stage::Gone;
+                self.gone += 1;
+                self.note(|| format!("client {client}: {error}"));
+            }
+            None => self.gone += 1,
+        }
+    }
+
+    fn note(&mut self, trouble: impl FnOnce() -> String) {
+        self.trouble.get_or_insert_with(trouble);
+    }
+}

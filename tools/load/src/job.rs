@@ -1,0 +1,190 @@
+//! A generator process's work: what it is told to do, what it tells meanwhile, and
+//! what it ends with. All of it is JSON between processes.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    LoadError, LoadTransport, Login, Pace,
+    clock::MS_NS,
+    course::{self, Course},
+    engine::{Engine, EngineOptions},
+    rounds,
+    session::{Session, Talk},
+    streams::Streams,
+    tally::Interval,
+};
+
+/// What a generator process is to do.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Job {
+    /// What is done.
+    pub work: Work,
+    /// Where to.
+    pub address: SocketAddr,
+    /// By what.
+    pub transport: LoadTransport,
+    /// A client each.
+    pub logins: Vec<Login>,
+    /// Messages that a client may have unacked, if the server grants so many; at most
+    /// [`crate::WINDOW_MAX`].
+    pub window_max: u32,
+    /// Bytes of a message's body.
+    pub body_bytes: usize,
+    /// Load that isn't measured goes first, for so long.
+    pub warm_up_ms: u64,
+    /// What is measured.
+    pub duration_ms: u64,
+    /// Processes whose CPU counts as the server's.
+    pub servers: Vec<u32>,
+    /// The one core to run on.
+    pub core: Option<usize>,
+}
+
+/// What clients do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Work {
+    /// Ping, in rounds that alternate with the same pings to the bare server there.
+    Ping {
+        /// The bare server.
+        floor: SocketAddr,
+    },
+    /// Send to each other in pairs.
+    Chat {
+        /// Messages of all.
+        pace: Pace,
+    },
+    /// Ask a backend.
+    Request {
+        /// Its name.
+        service: String,
+        /// Requests of all.
+        pace: Pace,
+    },
+    /// The first client sends to a group of all.
+    Fanout {
+        /// Its conversation id.
+        group: String,
+        /// Messages.
+        pace: Pace,
+    },
+}
+
+/// What a generator tells.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Told {
+    /// So many are logged in.
+    LoggedIn(usize),
+    /// All are; it waits to be started.
+    Ready,
+    /// What has come of another second.
+    Second(Interval),
+    /// A round is over: answers a second of the server, and of the floor.
+    Round(f64, f64),
+    /// The end.
+    Done(Outcome),
+}
+
+/// What a generator ends with.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Outcome {
+    /// What was measured took so long.
+    pub measured_s: f64,
+    /// Messages acked in that time.
+    pub acked: u64,
+    /// Messages received in that time.
+    pub received: u64,
+    /// CPU of the servers in that time.
+    pub server_cpu_s: f64,
+    /// CPU of this process in that time.
+    pub generator_cpu_s: f64,
+    /// Sent messages that were never answered.
+    pub unacked: u64,
+    /// Acked messages that a receiver never got.
+    pub unreceived: u64,
+    /// Messages that were due and found no room in their sender's window until the end.
+    pub unsent: u64,
+    /// Answers a second, round by round: of the server, and of the floor.
+    pub rounds: Vec<(f64, f64)>,
+    /// The first thing that went wrong.
+    pub trouble: Option<String>,
+}
+
+/// Whoever started the generator.
+pub trait Control {
+    /// Hears what is told.
+    fn tell(&mut self, told: Told);
+    /// False once it is to stop.
+    fn goes_on(&self) -> bool;
+    /// When to start, by the monotonic clock, once that is known.
+    fn start_ns(&self) -> Option<u64>;
+}
+
+const OPENING_MAX: usize = 256;
+const PATIENCE_NS: u64 = 20_000 * MS_NS;
+
+// === impl Job ===
+
+impl Job {
+    /// Does it.
+    ///
+    /// # Errors
+    /// The first thing that makes the rest meaningless.
+    pub fn run(self, control: &mut dyn Control) -> Result<Outcome, LoadError> {
+        if let Some(core) = self.core {
+            crate::cores::pin(None, core)?;
+        }
+        match self.work.clone() {
+            Work::Ping { floor } => rounds::run(self, floor, control),
+            Work::Chat { pace } => self.run_course(Talk::Pairs, pace, usize::MAX, 1, control),
+            Work::Request { service, pace } => {
+                self.run_course(Talk::Request(service), pace, usize::MAX, 0, control)
+            }
+            Work::Fanout { group, pace } => {
+                let others = (self.logins.len() as u64).saturating_sub(1);
+                self.run_course(Talk::Group(group), pace, 1, others, control)
+            }
+        }
+    }
+
+    /// The first `senders` send at a pace; each message is received so many times.
+    fn run_course(
+        self,
+        talk: Talk,
+        pace: Pace,
+        senders: usize,
+        copies: u64,
+        control: &mut dyn Control,
+    ) -> Result<Outcome, LoadError> {
+        let course = Course {
+            pace,
+            senders,
+            copies,
+            warm_up_ns: self.warm_up_ms * MS_NS,
+            duration_ns: self.duration_ms * MS_NS,
+            servers: self.servers.clone(),
+            patience_ns: PATIENCE_NS,
+        };
+        course::run(&mut self.engine(talk)?, &course, control)
+    }
+
+    /// Its clients, not connected yet.
+    pub(crate) fn engine(self, talk: Talk) -> Result<Engine<Session>, LoadError> {
+        let clients = self.logins.len();
+        let streams = Streams::new(self.address, clients)?;
+        let options = self.engine_options();
+        let host = self.address.to_string();
+        let session = Session::new(self.transport, host, talk, self.logins, self.body_bytes);
+        Ok(Engine::new(session, streams, clients, options))
+    }
+
+    pub(crate) fn engine_options(&self) -> EngineOptions {
+        EngineOptions {
+            opening_max: OPENING_MAX,
+            patience_ns: PATIENCE_NS,
+            window_max: self.window_max,
+            reconnects: false,
+        }
+    }
+}
