@@ -138,9 +138,11 @@ impl Connections {
         }
     }
 
-    /// All of them.
-    pub(crate) fn keys(&self) -> Vec<ChannelKey> {
-        self.slab.keys()
+    /// Some of them, from this slot on, and the slot behind them, if there are more.
+    pub(crate) fn keys(&self, from_slot: u32, max: usize) -> (Vec<ChannelKey>, Option<u32>) {
+        let mut keys = self.slab.iter_from(from_slot).map(|(key, _)| key);
+        let some = keys.by_ref().take(max).collect();
+        (some, keys.next().map(|key| key.slot))
     }
 
     /// All of them, to be looked at: nobody is woken by it.

@@ -13,6 +13,8 @@ use crate::{
 
 /// For a loop to say what is under way.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
+/// Beside the time of the last packets, for each channel that is still there.
+const CLOSING_EACH: Duration = Duration::from_micros(100);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 // === impl Gateway ===
@@ -39,6 +41,7 @@ impl Gateway {
         self.ready.store(false, Ordering::Relaxed);
         self.tell_all(|| Mail::Stop).await;
         let closing = Duration::from_millis(self.shared.config.timeouts.closing_ms) + LOOK_AGAIN;
+        let channels = u32::try_from(self.load().await.channels).unwrap_or(u32::MAX);
         let threads = std::mem::take(&mut self.threads);
         let joined = tokio::task::spawn_blocking(move || {
             for thread in threads {
@@ -46,7 +49,10 @@ impl Gateway {
                 let _ = thread.join();
             }
         });
-        if tokio::time::timeout(closing * 2, joined).await.is_err() {
+        if tokio::time::timeout(closing * 2 + CLOSING_EACH * channels, joined)
+            .await
+            .is_err()
+        {
             tracing::error!("an event loop did not end in time");
         }
         let deadline = Instant::now() + closing;
@@ -72,7 +78,7 @@ impl Gateway {
     async fn is_quiet(&self) -> bool {
         let load = self.load().await;
         let under_way = load.unacked_pushes + load.unanswered + self.shared.lanes.entries();
-        load.channels == 0 || under_way == 0
+        load.channels == 0 || (under_way == 0 && !load.is_telling)
     }
 
     async fn load(&self) -> LoopLoad {
@@ -86,6 +92,7 @@ impl Gateway {
             sum.channels += part.channels;
             sum.unacked_pushes += part.unacked_pushes;
             sum.unanswered += part.unanswered;
+            sum.is_telling |= part.is_telling;
         }
         sum
     }

@@ -9,6 +9,7 @@ mod accepting;
 mod datagrams;
 mod inspecting;
 mod moving;
+mod rounds;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -20,7 +21,6 @@ use crate::{
     channel::Channel,
     connections::Connections,
     datagram::{DatagramPort, ReceiveBuffers, Strayed},
-    farewell::{Farewell, go_away},
     listener::Listener,
     mailbox::{Command, CommandBody, Mail, Mailbox},
     pipeline::Pipeline,
@@ -29,6 +29,8 @@ use crate::{
     transport::Transport,
     workbench::Workbench,
 };
+
+use rounds::{Call, Rounds};
 
 /// See the module.
 pub(crate) struct EventLoop {
@@ -52,6 +54,7 @@ pub(crate) struct EventLoop {
     scratch: Box<[u8]>,
     receive_buffers: Option<ReceiveBuffers>,
     expired: Vec<u64>,
+    rounds: Rounds,
     stopping: bool,
 }
 
@@ -108,6 +111,7 @@ impl EventLoop {
             mailbox: mailbox.clone(),
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             expired: Vec::new(),
+            rounds: Rounds::default(),
             stopping: false,
         };
         Ok((this, mailbox))
@@ -155,6 +159,7 @@ impl EventLoop {
             }
         }
         self.read_mail();
+        self.go_round();
         self.send_again();
         self.receive_datagrams();
         self.fire_timers();
@@ -174,7 +179,8 @@ impl EventLoop {
     fn wait(&self) -> Duration {
         let bench = &self.bench;
         let has_work = !bench.ready.is_empty() || !bench.dirty.is_empty();
-        if has_work || !self.mailbox.is_empty() || self.has_datagrams() {
+        let has_work = has_work || self.has_datagrams() || !self.rounds.is_idle();
+        if has_work || !self.mailbox.is_empty() {
             return Duration::ZERO;
         }
         let now_ms = self.bench.shared.clock.now().mono_ms;
@@ -237,19 +243,16 @@ impl EventLoop {
     fn handle_mail(&mut self, mail: Mail) {
         match mail {
             Mail::Deliver(commands) => commands.into_iter().for_each(|c| self.deliver(c)),
-            Mail::Resync => self.for_each_channel(|channel, bench| {
-                if channel.is_open() {
-                    channel.resync(bench);
-                }
-            }),
-            Mail::GoAway => self.go_away(),
+            Mail::Resync => self.rounds.begin(Call::Resync),
+            Mail::GoAway => {
+                self.listeners.clear();
+                self.bench.draining = true;
+                self.rounds.begin(Call::GoAway);
+            }
             Mail::Stop => {
                 self.stopping = true;
                 self.listeners.clear();
-                let delay_ms = self.bench.shared.config.drain.reconnect_delay_max_ms;
-                self.for_each_channel(|channel, bench| {
-                    channel.close(bench, Farewell::going_away(delay_ms));
-                });
+                self.rounds.begin(Call::Stop);
             }
             // Whoever asked may have gone.
             Mail::Binds(from_slot, answer) => {
@@ -321,19 +324,6 @@ impl EventLoop {
         if !connection.is_some_and(|connection| connection.channel.is_open()) {
             self.bench.unbind(bind.user, bind.route.device, key);
         }
-    }
-
-    fn go_away(&mut self) {
-        self.listeners.clear();
-        self.bench.draining = true;
-        let delay_ms = self.bench.shared.config.drain.reconnect_delay_max_ms;
-        self.for_each_channel(|channel, bench| {
-            if channel.identity.is_some() && !channel.is_closing() {
-                go_away(CloseReason::GoingAway, delay_ms, channel, bench);
-            } else {
-                channel.close(bench, Farewell::going_away(delay_ms));
-            }
-        });
     }
 
     // --- the turn's work ---
@@ -411,14 +401,6 @@ impl EventLoop {
         }
         self.bench.shared.addresses.leave(channel.peer.ip());
         self.bench.metrics.connections.decrement(1);
-    }
-
-    fn for_each_channel(&mut self, mut visit: impl FnMut(&mut Channel, &mut Workbench)) {
-        for key in self.connections.keys() {
-            if let Some(connection) = self.connections.get_mut(key) {
-                visit(&mut connection.channel, &mut self.bench);
-            }
-        }
     }
 
     // --- delivered cursors ---

@@ -136,6 +136,8 @@ pub(crate) struct LoopLoad {
     pub(crate) channels: usize,
     pub(crate) unacked_pushes: usize,
     pub(crate) unanswered: usize,
+    /// Not everybody has been told yet that the gateway goes.
+    pub(crate) is_telling: bool,
 }
 
 /// The sender's side of a loop's queue.

@@ -36,7 +36,10 @@ impl EventLoop {
     }
 
     pub(super) fn load(&self) -> LoopLoad {
-        let mut load = LoopLoad::default();
+        let mut load = LoopLoad {
+            is_telling: !self.rounds.is_idle(),
+            ..LoopLoad::default()
+        };
         for (_, sight) in self.connections.sights() {
             load.channels += 1;
             let Sight::Awake(connection) = sight else {
