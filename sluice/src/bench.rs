@@ -5,6 +5,7 @@
 //! and what a report says beside the workload's own figures ([`report`]).
 
 pub mod chat;
+pub mod fanout;
 mod generator;
 pub mod idle;
 pub mod live;

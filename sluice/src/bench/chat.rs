@@ -11,7 +11,7 @@ use super::{
     generator,
     live::Live,
     report::Common,
-    subject::{NO_LIMITS, RunningServer, Subject},
+    subject::{NO_LIMITS, RunningServer, Subject, SubjectOptions},
 };
 
 /// What is asked for.
@@ -67,7 +67,13 @@ pub async fn chat(
     shutdown: CancellationToken,
 ) -> anyhow::Result<ChatReport> {
     live.doing("adding users");
-    let subject = Subject::prepare(options.server, options.connections, NO_LIMITS).await?;
+    let subject = Subject::prepare(SubjectOptions {
+        running: options.server,
+        users: options.connections,
+        settings: NO_LIMITS,
+        ..SubjectOptions::default()
+    });
+    let subject = subject.await?;
     let job = Job {
         work: Work::Chat { pace: options.pace },
         address: subject.stream_address(options.transport)?,

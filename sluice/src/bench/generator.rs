@@ -194,9 +194,12 @@ impl Findings {
 
 impl Echo {
     /// Starts one, on a core of its own if that is wanted.
-    pub(super) async fn start(core: Option<usize>) -> anyhow::Result<Self> {
+    pub(super) async fn start(core: Option<usize>, is_broadcast: bool) -> anyhow::Result<Self> {
         let mut command = Command::new(this_program()?);
         command.args(["bench", "echo"]);
+        if is_broadcast {
+            command.arg("--broadcast");
+        }
         if let Some(core) = core {
             command.args(["--core", &core.to_string()]);
         }

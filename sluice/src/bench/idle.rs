@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     OPENING_MAX, PATIENCE,
-    subject::{RunningServer, Subject},
+    subject::{RunningServer, Subject, SubjectOptions},
 };
 use crate::{cli::Stopped, endpoints::Addresses};
 
@@ -98,7 +98,13 @@ pub async fn idle(
 ) -> anyhow::Result<IdleReport> {
     progress.set_message("adding users");
     let users = options.connections + WARM_UP_CONNECTIONS;
-    let server = Subject::prepare(options.server, users, SETTINGS).await?;
+    let server = Subject::prepare(SubjectOptions {
+        running: options.server,
+        users,
+        settings: SETTINGS,
+        ..SubjectOptions::default()
+    });
+    let server = server.await?;
     let way = Way::of(&server.addresses, options.transport)?;
     let (pid, logins) = (server.pid, server.logins.clone());
     let measuring = tokio::task::spawn_blocking(move || {

@@ -10,7 +10,7 @@ use super::{
     generator::{self, Echo},
     live::Live,
     report::Common,
-    subject::{NO_LIMITS, RunningServer, Subject},
+    subject::{NO_LIMITS, RunningServer, Subject, SubjectOptions},
 };
 
 /// What is asked for.
@@ -64,7 +64,13 @@ pub async fn ping(
 ) -> anyhow::Result<PingReport> {
     live.doing("adding users");
     let settings = [SETTINGS, NO_LIMITS].concat();
-    let subject = Subject::prepare(options.server, options.connections, &settings).await?;
+    let subject = Subject::prepare(SubjectOptions {
+        running: options.server,
+        users: options.connections,
+        settings: &settings,
+        ..SubjectOptions::default()
+    });
+    let subject = subject.await?;
     // A server that serves others as well is left where it is.
     let cores = match cores::allowed()?.as_slice() {
         [first, second, ..] if subject.is_own() => Some((*first, *second)),
@@ -73,7 +79,7 @@ pub async fn ping(
     if let Some((core, _)) = cores {
         cores::pin(Some(subject.pid), core)?;
     }
-    let echo = Echo::start(cores.map(|(core, _)| core)).await?;
+    let echo = Echo::start(cores.map(|(core, _)| core), false).await?;
     let job = Job {
         work: Work::Ping {
             floor: echo.address,
@@ -110,7 +116,7 @@ pub async fn ping(
 }
 
 /// The middle one: a round in which something else ran on this machine counts for one.
-fn median(figures: &[f64]) -> f64 {
+pub(super) fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;

@@ -8,11 +8,12 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use sluice_client::{DeviceId, HttpApi, UserId};
 use sluice_load::{LoadTransport, Login};
-use sluice_store::{NewUser, SqliteConfig, SqliteStore, Store};
+use sluice_protocol::{ClientMsgId, ConversationId, MessageId, limits::PARTITIONS_DEFAULT};
+use sluice_store::{Commit, Content, NewEntry, NewUser, Outcome, SqliteConfig, SqliteStore, Store};
 
 use crate::{
     endpoints::Addresses,
@@ -29,16 +30,32 @@ pub struct RunningServer {
     pub data_dir: PathBuf,
 }
 
+/// What server is wanted.
+#[derive(Default)]
+pub(super) struct SubjectOptions<'a> {
+    /// `None`: start one.
+    pub(super) running: Option<RunningServer>,
+    /// Users to make.
+    pub(super) users: usize,
+    /// All of them in a group, which the first founds.
+    pub(super) in_group: bool,
+    /// Configuration of the one that is started.
+    pub(super) settings: &'a str,
+}
+
 /// A server that is being measured.
 pub(super) struct Subject {
     pub(super) pid: u32,
     pub(super) addresses: Addresses,
     /// One a user, in their order.
     pub(super) logins: Vec<Login>,
+    /// That all are in, if that was wanted.
+    pub(super) group: Option<ConversationId>,
     started: Option<ServerProcess>,
 }
 
 const TOKEN_LIFETIME_MS: u64 = 3_600_000;
+const GROUP_NAME: &str = "bench";
 /// Users made at once.
 const SIDE_BY_SIDE: usize = 512;
 /// The load comes from this machine, as fast as it can: limits meant for strangers
@@ -50,38 +67,47 @@ pub(super) const NO_LIMITS: &str = "[gateway.limits]\npackets_per_s = 0\n\
 // === impl Subject ===
 
 impl Subject {
-    /// Starts a server with these settings, unless one runs already, and makes so many
-    /// users.
-    pub(super) async fn prepare(
-        running: Option<RunningServer>,
-        users: usize,
-        settings: &str,
-    ) -> anyhow::Result<Self> {
-        let users = user_ids(users)?;
-        match running {
-            Some(server) => Self::found(server, &users).await,
-            None => Self::start(&users, settings).await,
+    /// Starts a server, unless one runs already, and makes its users.
+    pub(super) async fn prepare(options: SubjectOptions<'_>) -> anyhow::Result<Self> {
+        let users = user_ids(options.users)?;
+        match options.running {
+            Some(server) => Self::found(server, &users, options.in_group).await,
+            None => Self::start(&users, options.in_group, options.settings).await,
         }
     }
 
-    async fn found(server: RunningServer, users: &[UserId]) -> anyhow::Result<Self> {
+    async fn found(
+        server: RunningServer,
+        users: &[UserId],
+        in_group: bool,
+    ) -> anyhow::Result<Self> {
         let pid = SqliteStore::holder(&server.data_dir).with_context(|| {
             format!("no server keeps its data in {}", server.data_dir.display())
         })?;
         let addresses = Addresses::of(&server.http).await?;
         register(&addresses.http, users).await?;
+        let logins = logins(&server.data_dir, users)?;
+        let mut group = None;
+        if let ([founder, ..], [_, members @ ..], true) = (&logins[..], users, in_group) {
+            let api = HttpApi::new(&addresses.http)?;
+            group = Some(
+                api.create_group(&founder.token, GROUP_NAME, members)
+                    .await?,
+            );
+        }
         Ok(Self {
             pid,
             addresses,
-            logins: logins(&server.data_dir, users)?,
+            logins,
+            group,
             started: None,
         })
     }
 
-    async fn start(users: &[UserId], settings: &str) -> anyhow::Result<Self> {
+    async fn start(users: &[UserId], in_group: bool, settings: &str) -> anyhow::Result<Self> {
         let folder = ServerProcess::folder()?;
         let data_dir = ServerProcess::data_dir(&folder);
-        add_users(&data_dir, users).await?;
+        let group = fill_store(&data_dir, users, in_group).await?;
         // The key exists before the server does, so that both have the same.
         let logins = logins(&data_dir, users)?;
         let process = ServerProcess::start_with(&this_program()?, folder, settings).await?;
@@ -89,6 +115,7 @@ impl Subject {
             pid: process.pid().context("the server has ended by itself")?,
             addresses: Addresses::of(&process.addresses.http).await?,
             logins,
+            group,
             started: Some(process),
         })
     }
@@ -126,8 +153,13 @@ fn user_ids(count: usize) -> anyhow::Result<Vec<UserId>> {
         .collect()
 }
 
-/// Straight into the store of a server that hasn't started: no password to hash.
-async fn add_users(data_dir: &Path, users: &[UserId]) -> anyhow::Result<()> {
+/// Straight into the store of a server that hasn't started: no password to hash, and
+/// no bound on a group.
+async fn fill_store(
+    data_dir: &Path,
+    users: &[UserId],
+    in_group: bool,
+) -> anyhow::Result<Option<ConversationId>> {
     std::fs::create_dir_all(data_dir)?;
     let store = Arc::new(SqliteStore::open(data_dir, &SqliteConfig::default())?);
     stream::iter(users)
@@ -145,7 +177,41 @@ async fn add_users(data_dir: &Path, users: &[UserId]) -> anyhow::Result<()> {
         .buffer_unordered(SIDE_BY_SIDE)
         .try_collect::<()>()
         .await?;
-    Ok(())
+    match users {
+        [founder, members @ ..] if in_group => Ok(Some(found(&*store, founder, members).await?)),
+        _ => Ok(None),
+    }
+}
+
+async fn found(
+    store: &dyn Store,
+    founder: &UserId,
+    members: &[UserId],
+) -> anyhow::Result<ConversationId> {
+    store.open_layout(PARTITIONS_DEFAULT).await?;
+    // Below all that the server will issue.
+    let conversation = ConversationId::group(MessageId(1));
+    let partition = conversation.partition(PARTITIONS_DEFAULT);
+    let commit = Commit {
+        partition,
+        epoch: store.take_partition(partition).await?,
+        entries: vec![NewEntry {
+            conversation: conversation.clone(),
+            sender: founder.clone(),
+            client_msg_id: ClientMsgId::new(now_ms(), rand::random()),
+            predecessor: None,
+            message_id: MessageId(1),
+            server_time_ms: now_ms(),
+            content: Content::GroupCreated {
+                name: GROUP_NAME.to_owned(),
+                members: members.to_vec(),
+            },
+        }],
+    };
+    match store.commit(commit).await?.as_slice() {
+        [Outcome::Stored(_)] => Ok(conversation),
+        other => bail!("the store makes no group: {other:?}"),
+    }
 }
 
 /// By HTTP, where the store is another process's.

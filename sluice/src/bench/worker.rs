@@ -54,12 +54,12 @@ pub fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Echoes on a free port, which it prints, until its standard input ends.
-pub fn echo(core: Option<usize>) -> anyhow::Result<()> {
+/// Echoes (to all, when it broadcasts) on a free port, which it prints, until its standard input ends.
+pub fn echo(core: Option<usize>, is_broadcast: bool) -> anyhow::Result<()> {
     if let Some(core) = core {
         cores::pin(None, core)?;
     }
-    let server = EchoServer::bind()?;
+    let server = EchoServer::bind(is_broadcast)?;
     writeln!(std::io::stdout(), "{}", server.address()?)?;
     std::thread::Builder::new()
         .name("parent".to_owned())

@@ -1,6 +1,7 @@
 //! `sluice bench`: a workload a file.
 
 mod chat;
+mod fanout;
 mod idle;
 mod ping;
 
@@ -8,7 +9,8 @@ use std::{io::Write, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Subcommand;
 use serde::Serialize;
-use sluice_load::{LoadTransport, Pace};
+use sluice_load::{BODY_MIN_BYTES, LoadTransport, Pace};
+use sluice_protocol::limits::BODY_MAX_BYTES;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -34,6 +36,7 @@ enum Workload {
     Idle(idle::Args),
     Ping(ping::Args),
     Chat(chat::Args),
+    Fanout(fanout::Args),
     /// A generator's process: its job comes on standard input
     #[command(hide = true)]
     Worker,
@@ -43,6 +46,9 @@ enum Workload {
         /// The one core to run on
         #[arg(long)]
         core: Option<usize>,
+        /// Say to all connections what one says
+        #[arg(long)]
+        broadcast: bool,
     },
 }
 
@@ -80,8 +86,9 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<Exit
         Workload::Idle(args) => idle::run(args, shutdown).await,
         Workload::Ping(args) => ping::run(args, shutdown).await,
         Workload::Chat(args) => chat::run(args, shutdown).await,
+        Workload::Fanout(args) => fanout::run(args, shutdown).await,
         Workload::Worker => blocking(worker::run).await,
-        Workload::Echo { core } => blocking(move || worker::echo(core)).await,
+        Workload::Echo { core, broadcast } => blocking(move || worker::echo(core, broadcast)).await,
     }
 }
 
@@ -184,6 +191,15 @@ fn pace(text: &str) -> Result<Pace, String> {
             "messages a second are asked for, above 0 and at most 10,000,000, or the word max"
                 .to_owned(),
         ),
+    }
+}
+
+fn body(text: &str) -> Result<usize, String> {
+    match count(text)? {
+        bytes @ BODY_MIN_BYTES..=BODY_MAX_BYTES => Ok(bytes),
+        _ => Err(format!(
+            "it must be from {BODY_MIN_BYTES}, which hold number and time, to {BODY_MAX_BYTES}"
+        )),
     }
 }
 

@@ -89,6 +89,7 @@ fn numbers_that_cannot_be_are_refused_with_the_cure() {
         (["chat", "--rate", "0"], "above 0"),
         (["chat", "--connections", "3"], "4 for example"),
         (["chat", "--body", "11"], "from 12"),
+        (["fanout", "--connections", "1"], "at least 2"),
         (["chat", "--transport", "carrier-pigeon"], "tcp and ws"),
     ] {
         let told = refused(&arguments);
@@ -150,6 +151,33 @@ fn pairs_chat_as_fast_as_they_can_with_a_server_that_runs() {
     let report = bench("chat", &[&few[..], &running, &data].concat());
     assert_figures(&report, &CHAT_FIGURES);
     assert_eq!(report["settings"], "");
+}
+
+const FANOUT_FIGURES: [&str; 4] = [
+    "deliveries_per_s",
+    "floor_deliveries_per_s",
+    "ratio",
+    "recv_p99_ms",
+];
+
+#[test]
+fn a_group_larger_than_clients_can_make_hears_all() {
+    let many = ["--connections", "600", "--warm-up", "0"];
+    let report = bench("fanout", &many);
+    assert_figures(&report, &FANOUT_FIGURES);
+}
+
+#[test]
+fn a_group_on_a_running_server_hears_all_at_a_rate() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path(), None);
+    let data = folder.path().join("data");
+    let few = ["--connections", "5", "--rate", "50", "--transport", "ws"];
+    let running = ["--server", &server.addresses.http];
+    let data = ["--data-dir", data.to_str().unwrap(), "--warm-up", "0"];
+    let report = bench("fanout", &[&few[..], &running, &data].concat());
+    assert_figures(&report, &FANOUT_FIGURES);
+    assert_eq!(report["sent"], 50);
 }
 
 #[test]

@@ -39,28 +39,33 @@ const LOOK_EVERY_NS: u64 = 20 * MS_NS;
 const START_WAIT_MAX_NS: u64 = 60 * SECOND_NS;
 const TELL_EVERY_NS: u64 = SECOND_NS / 4;
 
-/// Opens the clients and runs the course.
+/// Runs the course with clients that are logged in.
 ///
 /// # Errors
-/// A login is refused, nothing moves, or somebody asked to stop.
+/// Somebody asked to stop.
 pub(crate) fn run<D: Driver>(
     engine: &mut Engine<D>,
     course: &Course,
     control: &mut dyn Control,
 ) -> Result<Outcome, LoadError> {
-    open(engine, control)?;
     let start_ns = wait_for_start(engine, control)?;
     let measured_ns = start_ns + course.warm_up_ns;
     let end_ns = measured_ns + course.duration_ns;
-    engine.tally.begin(start_ns, (measured_ns, end_ns));
+    engine.tally.begin((measured_ns, end_ns));
     let span_ns = course.warm_up_ns + course.duration_ns;
-    engine.start(course.pace, course.senders, start_ns, span_ns);
+    engine.start(
+        course.pace,
+        course.senders,
+        course.copies,
+        start_ns,
+        span_ns,
+    );
     let mut second_ns = start_ns + SECOND_NS;
     let mut turn_until = |engine: &mut Engine<D>, control: &mut dyn Control, until_ns| {
         engine.turn_until(until_ns, |engine, now| {
             if now >= second_ns {
                 second_ns += SECOND_NS;
-                control.tell(Told::Second(engine.tally.interval(now)));
+                control.tell(Told::Second(engine.tally.interval(now, start_ns)));
             }
             control.goes_on()
         })
@@ -89,11 +94,11 @@ pub(crate) fn run<D: Driver>(
             moved = (now, sum);
         }
         outcome.unacked = engine.unacked();
-        outcome.unreceived = (counts.acked * course.copies).saturating_sub(counts.received);
+        outcome.unreceived = engine.unreceived(course.copies);
         let is_done = outcome.unacked == 0 && outcome.unreceived == 0;
         !is_done && now - moved.0 < course.patience_ns && control.goes_on()
     })?;
-    control.tell(Told::Second(engine.tally.interval(now_ns())));
+    control.tell(Told::Second(engine.tally.interval(now_ns(), start_ns)));
     outcome.trouble = engine.trouble.take();
     Ok(outcome)
 }
@@ -158,11 +163,5 @@ impl Mark {
         let server_ms = later.server_cpu_ms.saturating_sub(self.server_cpu_ms);
         outcome.server_cpu_s += server_ms as f64 / 1_000.0;
         outcome.generator_cpu_s += seconds(later.own_cpu_ns - self.own_cpu_ns);
-    }
-
-    /// Answers a second since then.
-    pub(crate) fn acked_per_s(&self, later: &Self) -> f64 {
-        let span_ns = (later.at_ns - self.at_ns).max(1);
-        (later.acked - self.acked) as f64 * SECOND_NS as f64 / span_ns as f64
     }
 }

@@ -1,5 +1,5 @@
 //! The floor: a bare epoll server that knows nothing of any protocol. One read and
-//! one write a wakeup, one thread, no timers: what is left when a gateway has been
+//! one write a wakeup (one for each of all, where it broadcasts), one thread, no timers: what is left when a gateway has been
 //! taken away.
 
 use std::{
@@ -12,26 +12,40 @@ use mio::{Events, Interest, Poll, Token, net::TcpStream};
 const LISTENER: Token = Token(usize::MAX);
 const EVENTS_PER_POLL: usize = 1024;
 const SCRATCH_BYTES: usize = 64 * 1024;
-/// Connections at once; more are closed.
+/// Connections over its life; more are closed.
 const CONNECTIONS_MAX: usize = 20_000;
 
 /// A server that says again what it hears.
 pub struct EchoServer {
     listener: mio::net::TcpListener,
+    sockets: Vec<Peer>,
+    /// Says it to all.
+    is_broadcast: bool,
+}
+
+struct Peer {
+    /// None: it has gone.
+    socket: Option<TcpStream>,
+    /// Its first words, by which a client sees that it is connected, go to itself only.
+    has_greeted: bool,
 }
 
 // === impl EchoServer ===
 
 impl EchoServer {
-    /// Listens on a free port of the loopback.
+    /// Listens on a free port of the loopback. To broadcast is to say to all, the
+    /// speaker last, what one says.
     ///
     /// # Errors
     /// The socket's.
-    pub fn bind() -> io::Result<Self> {
+    pub fn bind(is_broadcast: bool) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         listener.set_nonblocking(true)?;
-        let listener = mio::net::TcpListener::from_std(listener);
-        Ok(Self { listener })
+        Ok(Self {
+            listener: mio::net::TcpListener::from_std(listener),
+            sockets: Vec::new(),
+            is_broadcast,
+        })
     }
 
     /// Where it listens.
@@ -50,7 +64,6 @@ impl EchoServer {
         let mut poll = Poll::new()?;
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         let mut scratch = vec![0; SCRATCH_BYTES];
-        let mut sockets: Vec<Option<TcpStream>> = Vec::new();
         let registry = poll.registry();
         registry.register(&mut self.listener, LISTENER, Interest::READABLE)?;
         loop {
@@ -60,19 +73,15 @@ impl EchoServer {
             }
             for event in &events {
                 if event.token() == LISTENER {
-                    self.accept(&poll, &mut sockets)?;
-                } else if let Some(place) = sockets.get_mut(event.token().0)
-                    && let Some(socket) = place
-                    && event.is_readable()
-                    && echo(socket, &mut scratch).is_err()
-                {
-                    *place = None;
+                    self.accept(&poll)?;
+                } else if event.is_readable() {
+                    self.serve(event.token().0, &mut scratch);
                 }
             }
         }
     }
 
-    fn accept(&mut self, poll: &Poll, sockets: &mut Vec<Option<TcpStream>>) -> io::Result<()> {
+    fn accept(&mut self, poll: &Poll) -> io::Result<()> {
         loop {
             let mut socket = match self.listener.accept() {
                 Ok((socket, _)) => socket,
@@ -80,43 +89,57 @@ impl EchoServer {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => return Err(error),
             };
-            let free = sockets.iter().position(Option::is_none);
-            let at = free.unwrap_or(sockets.len());
+            let at = self.sockets.len();
             if at >= CONNECTIONS_MAX {
                 continue;
             }
             socket.set_nodelay(true)?;
             poll.registry()
                 .register(&mut socket, Token(at), Interest::READABLE)?;
-            if at == sockets.len() {
-                sockets.push(None);
+            self.sockets.push(Peer {
+                socket: Some(socket),
+                has_greeted: false,
+            });
+        }
+    }
+
+    /// One read, and one write for each that is to hear it.
+    fn serve(&mut self, at: usize, scratch: &mut [u8]) {
+        loop {
+            let Some(Peer {
+                socket: Some(socket),
+                has_greeted,
+            }) = self.sockets.get_mut(at)
+            else {
+                return;
+            };
+            let count = match socket.read(scratch) {
+                Ok(count) if count > 0 => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Ok(_) | Err(_) => return self.sockets[at].socket = None,
+            };
+            let said = &scratch[..count];
+            if std::mem::replace(has_greeted, true) && self.is_broadcast {
+                let others = (0..self.sockets.len()).filter(|other| *other != at);
+                others.for_each(|other| say(&mut self.sockets[other], said));
             }
-            sockets[at] = Some(socket);
+            say(&mut self.sockets[at], said);
+            if count < scratch.len() {
+                return;
+            }
         }
     }
 }
 
-/// One read and one write. What the socket doesn't take at once would have to be
-/// kept; the load driver never has so much under way.
-fn echo(socket: &mut TcpStream, scratch: &mut [u8]) -> io::Result<()> {
-    loop {
-        let count = match socket.read(scratch) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        let mut rest = &scratch[..count];
-        while !rest.is_empty() {
-            match socket.write(rest) {
-                Ok(written) => rest = &rest[written..],
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        if count < scratch.len() {
-            return Ok(());
+/// What a socket doesn't take at once would have to be kept; the load driver never
+/// has so much under way, so its peer is dropped, which the load driver notices.
+fn say(peer: &mut Peer, mut rest: &[u8]) {
+    while let (false, Some(socket)) = (rest.is_empty(), &mut peer.socket) {
+        match socket.write(rest) {
+            Ok(written) => rest = &rest[written..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => peer.socket = None,
         }
     }
 }

@@ -53,6 +53,9 @@ pub(crate) struct Engine<D> {
     senders: usize,
     /// Whoever has room in its window sends.
     is_open: bool,
+    /// How often each message is received: where there are many, a sender waits for
+    /// them and not only for its ack.
+    copies: u64,
     last_turn_ns: u64,
     opened: usize,
     logged_in: usize,
@@ -87,6 +90,7 @@ impl<D: Driver> Engine<D> {
             schedule: None,
             senders: clients,
             is_open: false,
+            copies: 0,
             last_turn_ns: 0,
             opened: 0,
             logged_in: 0,
@@ -128,8 +132,17 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Sends at a pace from a time on, for a span; the clients below `senders` do.
-    pub(crate) fn start(&mut self, pace: Pace, senders: usize, start_ns: u64, span_ns: u64) {
+    /// A message is received by so many as `copies` says.
+    pub(crate) fn start(
+        &mut self,
+        pace: Pace,
+        senders: usize,
+        copies: u64,
+        start_ns: u64,
+        span_ns: u64,
+    ) {
         self.senders = senders.min(self.clients.len());
+        self.copies = copies;
         match pace {
             Pace::PerSecond(per_s) => {
                 self.schedule = Some(Schedule::new(start_ns, per_s, self.senders, span_ns));
@@ -192,6 +205,17 @@ impl<D: Driver> Engine<D> {
         all.map(|it| it.unacked() + unsent(it)).sum()
     }
 
+    /// Messages that are acked and haven't been received by all who should.
+    pub(crate) fn unreceived(&self, copies: u64) -> u64 {
+        let counts = &self.tally.counts;
+        (counts.acked * copies).saturating_sub(counts.received)
+    }
+
+    /// Whether nobody owes anything for what was received.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settling.is_empty()
+    }
+
     /// Logged-in clients.
     pub(crate) fn logged_in(&self) -> usize {
         self.logged_in
@@ -217,6 +241,9 @@ impl<D: Driver> Engine<D> {
             self.serve(*it);
         }
         self.ready = ready;
+        if self.copies > 1 && self.is_open {
+            (0..self.senders).for_each(|client| self.feed(client, now));
+        }
         self.resume(now);
         self.settle(now);
         self.keep_alive(now);
@@ -341,16 +368,23 @@ impl<D: Driver> Engine<D> {
     /// Sends what a client has to send, as far as its window goes.
     fn feed(&mut self, client: usize, now: u64) {
         let is_open = self.is_open && client < self.senders;
+        let copies = self.copies;
         let it = &mut self.clients[client];
         let schedule = &self.schedule;
         let due = |number| match schedule {
             Some(schedule) => schedule.due_ns(client, number),
             None => now,
         };
+        let counts = &mut self.tally.counts;
         let mut wrote = false;
-        while let Some((message, is_first)) = it.next_message(is_open, due) {
+        loop {
+            // With more than one sender that would be each other's.
+            let is_awaited = copies > 1 && counts.sent - counts.received / copies >= it.window;
+            let Some((message, is_first)) = it.next_message(is_open && !is_awaited, due) else {
+                break;
+            };
             self.driver.send(client, message, self.streams.out(client));
-            self.tally.counts.sent += u64::from(is_first);
+            counts.sent += u64::from(is_first);
             wrote = true;
         }
         if wrote {

@@ -10,7 +10,7 @@ use crate::{
     clock::MS_NS,
     course::{self, Course},
     engine::{Engine, EngineOptions},
-    rounds,
+    rounds::{Counted, Rounds},
     session::{Session, Talk},
     streams::Streams,
     tally::Interval,
@@ -68,6 +68,8 @@ pub enum Work {
         group: String,
         /// Messages.
         pace: Pace,
+        /// The bare server, which says to all what one says to it.
+        floor: SocketAddr,
     },
 }
 
@@ -111,6 +113,19 @@ pub struct Outcome {
     pub trouble: Option<String>,
 }
 
+// === impl Outcome ===
+
+impl Outcome {
+    /// Adds what another stretch has come to.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.measured_s += other.measured_s;
+        self.acked += other.acked;
+        self.received += other.received;
+        self.server_cpu_s += other.server_cpu_s;
+        self.generator_cpu_s += other.generator_cpu_s;
+    }
+}
+
 /// Whoever started the generator.
 pub trait Control {
     /// Hears what is told.
@@ -123,6 +138,8 @@ pub trait Control {
 
 const OPENING_MAX: usize = 256;
 const PATIENCE_NS: u64 = 20_000 * MS_NS;
+/// After a run at a given rate.
+const FLOOR_ALONE_NS: u64 = 3_000 * MS_NS;
 
 // === impl Job ===
 
@@ -136,28 +153,31 @@ impl Job {
             crate::cores::pin(None, core)?;
         }
         match self.work.clone() {
-            Work::Ping { floor } => rounds::run(self, floor, control),
-            Work::Chat { pace } => self.run_course(Talk::Pairs, pace, usize::MAX, 1, control),
+            Work::Ping { floor } => self.ping(floor, control),
+            Work::Chat { pace } => self.run_course(Talk::Pairs, pace, 1, control),
             Work::Request { service, pace } => {
-                self.run_course(Talk::Request(service), pace, usize::MAX, 0, control)
+                self.run_course(Talk::Request(service), pace, 0, control)
             }
-            Work::Fanout { group, pace } => {
-                let others = (self.logins.len() as u64).saturating_sub(1);
-                self.run_course(Talk::Group(group), pace, 1, others, control)
-            }
+            Work::Fanout { group, pace, floor } => self.fanout(group, pace, floor, control),
         }
     }
 
-    /// The first `senders` send at a pace; each message is received so many times.
+    /// All send at a pace; each message is received so many times.
     fn run_course(
         self,
         talk: Talk,
         pace: Pace,
-        senders: usize,
         copies: u64,
         control: &mut dyn Control,
     ) -> Result<Outcome, LoadError> {
-        let course = Course {
+        let course = self.course(pace, usize::MAX, copies);
+        let mut engine = self.engine(talk)?;
+        course::open(&mut engine, control)?;
+        course::run(&mut engine, &course, control)
+    }
+
+    fn course(&self, pace: Pace, senders: usize, copies: u64) -> Course {
+        Course {
             pace,
             senders,
             copies,
@@ -165,8 +185,74 @@ impl Job {
             duration_ns: self.duration_ms * MS_NS,
             servers: self.servers.clone(),
             patience_ns: PATIENCE_NS,
+        }
+    }
+
+    fn ping(self, floor: SocketAddr, control: &mut dyn Control) -> Result<Outcome, LoadError> {
+        let rounds = Rounds {
+            counted: Counted::Acked,
+            senders: usize::MAX,
+            copies: 0,
+            round_ns: 250 * MS_NS,
+            run_up_ns: 30 * MS_NS,
+            warm_up_ns: self.warm_up_ms * MS_NS,
+            duration_ns: self.duration_ms * MS_NS,
+            servers: self.servers.clone(),
         };
-        course::run(&mut self.engine(talk)?, &course, control)
+        let mut floor = self.bare_engine(floor, Talk::Ping)?;
+        floor.open(|_| control.goes_on())?;
+        let mut server = self.engine(Talk::Ping)?;
+        course::open(&mut server, control)?;
+        rounds.alternate(&mut server, &mut floor, control)
+    }
+
+    fn fanout(
+        self,
+        group: String,
+        pace: Pace,
+        floor: SocketAddr,
+        control: &mut dyn Control,
+    ) -> Result<Outcome, LoadError> {
+        let copies = (self.logins.len() as u64).saturating_sub(1);
+        let course = self.course(pace, 1, copies);
+        let mut rounds = Rounds {
+            counted: Counted::Received,
+            senders: 1,
+            copies,
+            // Some messages to all should fit in.
+            round_ns: 500 * MS_NS + copies * MS_NS / 5,
+            run_up_ns: 100 * MS_NS + copies * MS_NS / 50,
+            warm_up_ns: self.warm_up_ms * MS_NS,
+            duration_ns: self.duration_ms * MS_NS,
+            servers: self.servers.clone(),
+        };
+        let mut floor = self.bare_engine(floor, Talk::Group(group.clone()))?;
+        floor.open(|_| control.goes_on())?;
+        let mut server = self.engine(Talk::Group(group))?;
+        course::open(&mut server, control)?;
+        match pace {
+            Pace::Window => rounds.alternate(&mut server, &mut floor, control),
+            Pace::PerSecond(_) => {
+                let mut outcome = course::run(&mut server, &course, control)?;
+                rounds.duration_ns = rounds.duration_ns.min(FLOOR_ALONE_NS);
+                rounds.floor_alone(&mut floor, control, &mut outcome)?;
+                Ok(outcome)
+            }
+        }
+    }
+
+    /// As many clients of the bare server.
+    fn bare_engine(&self, floor: SocketAddr, talk: Talk) -> Result<Engine<Session>, LoadError> {
+        let clients = self.logins.len();
+        let logins = self.logins.clone();
+        let session = Session::bare(self.transport, talk, logins, self.body_bytes);
+        let streams = Streams::new(floor, clients)?;
+        Ok(Engine::new(
+            session,
+            streams,
+            clients,
+            self.engine_options(),
+        ))
     }
 
     /// Its clients, not connected yet.

@@ -82,6 +82,8 @@ mod field {
     pub(super) const RESYNC: u32 = 29;
     pub(super) const SYNC_INBOX: u32 = 32;
     pub(super) const INBOX_PAGE: u32 = 33;
+    pub(super) const SYNC_CONVERSATION: u32 = 34;
+    pub(super) const CONVERSATION_PAGE: u32 = 35;
     pub(super) const REQUEST: u32 = 48;
     pub(super) const RESPONSE: u32 = 49;
 }
@@ -94,6 +96,8 @@ const ID_SHIFT: u32 = 8;
 /// Of pulls; those of messages begin above.
 const PULL_ID: u64 = 1;
 const MSG_ID_BYTES: usize = 16;
+/// A group's log begins with the entry that founds it.
+const FOUNDED_SEQ: u64 = 1;
 
 // === impl Session ===
 
@@ -123,10 +127,15 @@ impl Session {
         }
     }
 
-    /// Clients of the bare server, which echoes their pings.
-    pub(crate) fn bare(transport: LoadTransport, clients: usize) -> Self {
-        let mut bare = Self::new(transport, String::new(), Talk::Ping, Vec::new(), 0);
-        bare.members = (0..clients).map(|_| Member::default()).collect();
+    /// Clients of the bare server, which says again what it hears: to the one that
+    /// pings, or to all of a group.
+    pub(crate) fn bare(
+        transport: LoadTransport,
+        talk: Talk,
+        logins: Vec<Login>,
+        body_bytes: usize,
+    ) -> Self {
+        let mut bare = Self::new(transport, String::new(), talk, logins, body_bytes);
         bare.is_bare = true;
         bare
     }
@@ -202,9 +211,46 @@ impl Session {
         put_bytes(3, &self.body, out);
     }
 
+    /// What the gateway would make of a message to a group, for the bare server.
+    fn put_notice(&self, client: usize, message: Message, out: &mut Vec<u8>) {
+        let Talk::Group(group) = &self.talk else {
+            return;
+        };
+        let seq = message.number + 1;
+        let sender = self.logins[client].user.as_str();
+        let content = bytes_len(2, self.body.len());
+        // Message id and time, of which nobody takes notice, have their usual lengths.
+        let entry = bytes_len(1, group.len())
+            + number_len(2, seq)
+            + 9
+            + bytes_len(4, sender.len())
+            + bytes_len(5, MSG_ID_BYTES)
+            + number_len(6, self.epoch_ms)
+            + bytes_len(7, content);
+        let notice = number_len(1, seq)
+            + bytes_len(2, group.len())
+            + number_len(3, seq)
+            + bytes_len(4, entry);
+        put_head(field::GROUP_NOTICE, notice, out);
+        put_number(1, seq, out);
+        put_bytes(2, group.as_bytes(), out);
+        put_number(3, seq, out);
+        put_head(4, entry, out);
+        put_bytes(1, group.as_bytes(), out);
+        put_number(2, seq, out);
+        out.push(3 << 3 | 1);
+        out.extend(message.due_ns.to_le_bytes());
+        put_bytes(4, sender.as_bytes(), out);
+        put_bytes(5, self.msg_id(client, seq, message.due_ns).as_bytes(), out);
+        put_number(6, self.epoch_ms, out);
+        put_head(7, content, out);
+        put_bytes(2, &self.body, out);
+    }
+
     fn put_push_ack(&mut self, client: usize, out: &mut Vec<u8>) {
         let member = &mut self.members[client];
-        if std::mem::take(&mut member.untold) == 0 {
+        // To whom the bare server's would go, nobody wants them.
+        if std::mem::take(&mut member.untold) == 0 || self.is_bare {
             return;
         }
         let pushes = member.pushes;
@@ -234,6 +280,13 @@ impl Session {
         let after = member.inbox.next();
         self.transport.frame(out, |out| {
             put_number(field::ID, PULL_ID, out);
+            if let Talk::Group(id) = &self.talk {
+                let bytes = bytes_len(1, id.len()) + number_len(2, after);
+                put_head(field::SYNC_CONVERSATION, bytes, out);
+                put_bytes(1, id.as_bytes(), out);
+                put_number(2, after, out);
+                return;
+            }
             put_head(field::SYNC_INBOX, number_len(1, after), out);
             put_number(1, after, out);
         });
@@ -271,7 +324,9 @@ impl Session {
                 field::PONG | field::PING | field::RESPONSE => answered(tag, id, body, heard),
                 field::SEND_ACK => {
                     let member = &mut self.members[client];
-                    take_position(&mut member.inbox, body.number(5));
+                    let in_group = matches!(self.talk, Talk::Group(_));
+                    let position = if in_group { 4 } else { 5 };
+                    take_position(&mut member.inbox, body.number(position));
                     if let Some(number) = number_of(body.bytes(1)) {
                         heard.push(Heard::Acked { number });
                     }
@@ -280,7 +335,9 @@ impl Session {
                     let entry_field = if tag == field::PUSH { 3 } else { 4 };
                     self.pushed(client, tag, body, entry_field, out, heard);
                 }
-                field::INBOX_PAGE => self.pulled(client, body, out, heard),
+                field::INBOX_PAGE | field::CONVERSATION_PAGE => {
+                    self.pulled(client, tag, body, out, heard);
+                }
                 field::OVERFLOW | field::RESYNC => {
                     heard.push(Heard::Overflowed);
                     self.put_pull(client, out);
@@ -315,9 +372,12 @@ impl Session {
         });
         if was_here {
             self.put_pull(client, out);
-        } else {
-            member.inbox = Sequence::start_at(ack.number(11));
+            return;
         }
+        member.inbox = Sequence::start_at(match self.talk {
+            Talk::Group(_) => FOUNDED_SEQ,
+            _ => ack.number(11),
+        });
     }
 
     fn pushed(
@@ -329,6 +389,12 @@ impl Session {
         out: &mut Vec<u8>,
         heard: &mut Vec<Heard>,
     ) {
+        if self.is_bare && client == 0 {
+            // Said to all others before.
+            let stamp = stamp_of(push.message(entry_field).message(7).bytes(2));
+            heard.extend(stamp.map(|(_, number)| Heard::Acked { number }));
+            return;
+        }
         let member = &mut self.members[client];
         if let Some(number) = push.number(1).checked_sub(1) {
             member.untold += 1;
@@ -337,9 +403,8 @@ impl Session {
                 member.pushes = Sequence::start_at(number + 1);
             }
         }
-        if tag == field::PUSH {
-            take_position(&mut member.inbox, push.number(2));
-        }
+        let position = if tag == field::PUSH { 2 } else { 3 };
+        take_position(&mut member.inbox, push.number(position));
         hear_entry(push.message(entry_field), heard);
         if member.untold >= TOLD_AT_ONCE {
             self.put_push_ack(client, out);
@@ -349,20 +414,28 @@ impl Session {
     fn pulled(
         &mut self,
         client: usize,
+        tag: u32,
         page: Fields<'_>,
         out: &mut Vec<u8>,
         heard: &mut Vec<Heard>,
     ) {
         let member = &mut self.members[client];
+        let is_inbox = tag == field::INBOX_PAGE;
+        let (entries, more) = if is_inbox { (1, 3) } else { (2, 5) };
         for (tag, value) in page {
-            let (1, Value::Bytes(entry)) = (tag, value) else {
+            let Value::Bytes(entry) = value else {
                 continue;
             };
+            if tag != entries {
+                continue;
+            }
             let entry = Fields(entry);
-            take_position(&mut member.inbox, entry.number(1));
-            hear_entry(entry.message(2), heard);
+            // The inbox wraps its entries, with its own seq before each.
+            let position = entry.number(if is_inbox { 1 } else { 2 });
+            take_position(&mut member.inbox, position);
+            hear_entry(if is_inbox { entry.message(2) } else { entry }, heard);
         }
-        if page.number(3) > 0 {
+        if page.number(more) > 0 {
             self.put_pull(client, out);
         } else {
             member.is_pulling = false;
@@ -427,6 +500,10 @@ impl Driver for Session {
                 put_number(field::ID, packet_id(message), out);
                 put_head(field::PING, 0, out);
             }),
+            Talk::Group(_) if self.is_bare => {
+                self.stamp(message);
+                transport.frame(out, |out| self.put_notice(client, message, out));
+            }
             Talk::Pairs | Talk::Group(_) => {
                 self.stamp(message);
                 transport.frame(out, |out| self.put_send(client, message, out));

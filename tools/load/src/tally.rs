@@ -53,7 +53,6 @@ pub struct Latencies(Histogram<u64>);
 pub(crate) struct Tally {
     pub(crate) counts: Counts,
     told: Counts,
-    start_ns: u64,
     /// Messages due in this span count for latencies.
     measured_ns: (u64, u64),
     ack: Latencies,
@@ -69,16 +68,15 @@ impl Tally {
         Self {
             counts: Counts::default(),
             told: Counts::default(),
-            start_ns: 0,
             measured_ns: (u64::MAX, u64::MAX),
             ack: Latencies::default(),
             recv: Latencies::default(),
         }
     }
 
-    /// A run begins, whose messages due in a span count.
-    pub(crate) fn begin(&mut self, start_ns: u64, measured_ns: (u64, u64)) {
-        (self.start_ns, self.measured_ns) = (start_ns, measured_ns);
+    /// From now on messages due in this span count.
+    pub(crate) fn begin(&mut self, measured_ns: (u64, u64)) {
+        self.measured_ns = measured_ns;
     }
 
     pub(crate) fn acked(&mut self, due_ns: u64, now_ns: u64) {
@@ -102,12 +100,12 @@ impl Tally {
         }
     }
 
-    /// What has come since it was asked the last time.
-    pub(crate) fn interval(&mut self, now_ns: u64) -> Interval {
+    /// What has come since it was asked the last time, in a run that began then.
+    pub(crate) fn interval(&mut self, now_ns: u64, start_ns: u64) -> Interval {
         let counts = self.counts.since(&self.told);
         self.told = self.counts;
         Interval {
-            second: (now_ns.saturating_sub(self.start_ns) / SECOND_NS).saturating_sub(1),
+            second: (now_ns.saturating_sub(start_ns) / SECOND_NS).saturating_sub(1),
             counts,
             ack_us: self.ack.drain(),
             recv_us: self.recv.drain(),
@@ -207,14 +205,14 @@ mod tests {
     #[test]
     fn seconds_add_up_to_the_run() {
         let mut tally = Tally::new();
-        tally.begin(0, (1_000, 10_000_000));
+        tally.begin((1_000, 10_000_000));
         let mut total = Latencies::default();
         for second in 0..3_u64 {
             for n in 0..100 {
                 tally.acked(2_000, 2_000 + (second * 100 + n + 1) * 1_000_000);
             }
             tally.acked(500, 1_000_000_000);
-            let interval = tally.interval((second + 1) * SECOND_NS);
+            let interval = tally.interval((second + 1) * SECOND_NS, 0);
             assert_eq!((interval.second, interval.counts.acked), (second, 101));
             total.add(&interval.ack_us);
         }

@@ -2,11 +2,10 @@
 
 use std::process::ExitCode;
 
-use sluice_load::{BODY_MIN_BYTES, LoadTransport, Pace, WINDOW_MAX};
-use sluice_protocol::limits::BODY_MAX_BYTES;
+use sluice_load::{LoadTransport, Pace, WINDOW_MAX};
 use tokio_util::sync::CancellationToken;
 
-use super::{Spans, Subject, check_open_files, count, depth, finish, pace, stream};
+use super::{Spans, Subject, body, check_open_files, count, depth, finish, pace, stream};
 use crate::{
     bench::{
         chat::{ChatOptions, chat},
@@ -77,13 +76,4 @@ pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
     };
     let errors = report.common.errors;
     finish(args.subject.json, &report, report.table(), errors)
-}
-
-fn body(text: &str) -> Result<usize, String> {
-    match count(text)? {
-        bytes @ BODY_MIN_BYTES..=BODY_MAX_BYTES => Ok(bytes),
-        _ => Err(format!(
-            "it must be from {BODY_MIN_BYTES}, which hold number and time, to {BODY_MAX_BYTES}"
-        )),
-    }
 }
