@@ -11,6 +11,8 @@ pub mod idle;
 pub mod live;
 pub mod ping;
 pub mod report;
+pub mod request;
+pub mod storm;
 mod subject;
 pub mod worker;
 

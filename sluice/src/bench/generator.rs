@@ -184,9 +184,11 @@ impl Findings {
         all.fold(0.0, f64::max)
     }
 
-    /// CPU of the servers; each generator has looked at the same ones.
-    pub(super) fn server_cpu_s(&self) -> f64 {
-        self.outcomes.first().map_or(0.0, |it| it.server_cpu_s)
+    /// CPU of one of the servers; each generator has looked at the same ones.
+    pub(super) fn server_cpu_s(&self, at: usize) -> f64 {
+        let first = self.outcomes.first();
+        let cpu_s = first.and_then(|it| it.server_cpu_s.get(at));
+        cpu_s.copied().unwrap_or_default()
     }
 }
 

@@ -98,7 +98,7 @@ impl Common {
             transport,
             connections,
             duration_s: measured_s,
-            server_cpu_s: findings.server_cpu_s(),
+            server_cpu_s: findings.server_cpu_s(0),
             generator_cpu_s: findings.sum(|it| it.generator_cpu_s),
             generator_bound: is_late
                 || (findings.outcomes.iter()).any(|it| is_busy(it.generator_cpu_s)),

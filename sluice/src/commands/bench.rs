@@ -4,6 +4,8 @@ mod chat;
 mod fanout;
 mod idle;
 mod ping;
+mod request;
+mod storm;
 
 use std::{io::Write, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -37,6 +39,8 @@ enum Workload {
     Ping(ping::Args),
     Chat(chat::Args),
     Fanout(fanout::Args),
+    Storm(storm::Args),
+    Request(request::Args),
     /// A generator's process: its job comes on standard input
     #[command(hide = true)]
     Worker,
@@ -87,6 +91,8 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<Exit
         Workload::Ping(args) => ping::run(args, shutdown).await,
         Workload::Chat(args) => chat::run(args, shutdown).await,
         Workload::Fanout(args) => fanout::run(args, shutdown).await,
+        Workload::Storm(args) => storm::run(args, shutdown).await,
+        Workload::Request(args) => request::run(args, shutdown).await,
         Workload::Worker => blocking(worker::run).await,
         Workload::Echo { core, broadcast } => blocking(move || worker::echo(core, broadcast)).await,
     }

@@ -90,6 +90,8 @@ fn numbers_that_cannot_be_are_refused_with_the_cure() {
         (["chat", "--connections", "3"], "4 for example"),
         (["chat", "--body", "11"], "from 12"),
         (["fanout", "--connections", "1"], "at least 2"),
+        (["storm", "--at-once", "0"], "at least 1"),
+        (["request", "--duration", "soon"], "a whole number"),
         (["chat", "--transport", "carrier-pigeon"], "tcp and ws"),
     ] {
         let told = refused(&arguments);
@@ -178,6 +180,23 @@ fn a_group_on_a_running_server_hears_all_at_a_rate() {
     let report = bench("fanout", &[&few[..], &running, &data].concat());
     assert_figures(&report, &FANOUT_FIGURES);
     assert_eq!(report["sent"], 50);
+}
+
+#[test]
+fn all_come_back_after_a_storm() {
+    for transport in ["tcp", "ws"] {
+        let few = ["--connections", "50", "--transport", transport];
+        let report = bench("storm", &few);
+        assert_figures(&report, &["last_back_s", "rss_before_mb", "rss_after_mb"]);
+    }
+}
+
+#[test]
+fn a_backend_answers_requests() {
+    let few = ["--connections", "10", "--rate", "100", "--warm-up", "0"];
+    let report = bench("request", &few);
+    assert_figures(&report, &CHAT_FIGURES);
+    assert_eq!(report["sent"], 100);
 }
 
 #[test]

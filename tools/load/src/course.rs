@@ -25,12 +25,12 @@ pub(crate) struct Course {
 }
 
 /// Sums and CPU at a point in time.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Mark {
     at_ns: u64,
     acked: u64,
     received: u64,
-    server_cpu_ms: u64,
+    server_cpu_ms: Vec<u64>,
     own_cpu_ns: u64,
 }
 
@@ -149,19 +149,22 @@ impl Mark {
             acked: counts.acked,
             received: counts.received,
             // One that has ended uses none any more.
-            server_cpu_ms: servers.iter().flat_map(|pid| process_cpu_ms(*pid)).sum(),
+            server_cpu_ms: (servers.iter())
+                .map(|pid| process_cpu_ms(*pid).unwrap_or_default())
+                .collect(),
             own_cpu_ns: own_cpu_ns(),
         }
     }
 
-    /// Adds what has come since.
+    /// What has come since then, in place of what an outcome says.
     pub(crate) fn measure(&self, later: &Self, outcome: &mut Outcome) {
         let seconds = |ns: u64| ns as f64 / SECOND_NS as f64;
-        outcome.measured_s += seconds(later.at_ns - self.at_ns);
-        outcome.acked += later.acked - self.acked;
-        outcome.received += later.received - self.received;
-        let server_ms = later.server_cpu_ms.saturating_sub(self.server_cpu_ms);
-        outcome.server_cpu_s += server_ms as f64 / 1_000.0;
-        outcome.generator_cpu_s += seconds(later.own_cpu_ns - self.own_cpu_ns);
+        outcome.measured_s = seconds(later.at_ns - self.at_ns);
+        outcome.acked = later.acked - self.acked;
+        outcome.received = later.received - self.received;
+        let server_ms = later.server_cpu_ms.iter().zip(&self.server_cpu_ms);
+        let server_ms = server_ms.map(|(later, then)| later.saturating_sub(*then));
+        outcome.server_cpu_s = server_ms.map(|ms| ms as f64 / 1_000.0).collect();
+        outcome.generator_cpu_s = seconds(later.own_cpu_ns - self.own_cpu_ns);
     }
 }

@@ -38,7 +38,7 @@ pub(crate) struct Engine<D> {
     pub(crate) tally: Tally,
     /// The first thing that went wrong, for people.
     pub(crate) trouble: Option<String>,
-    options: EngineOptions,
+    pub(crate) options: EngineOptions,
     streams: Streams,
     clients: Vec<Client>,
     ready: Vec<Ready>,
@@ -60,6 +60,8 @@ pub(crate) struct Engine<D> {
     opened: usize,
     logged_in: usize,
     gone: usize,
+    synced: u64,
+    cut_ns: u64,
     heartbeat_ns: u64,
     next_heartbeat: (u64, usize),
 }
@@ -95,6 +97,8 @@ impl<D: Driver> Engine<D> {
             opened: 0,
             logged_in: 0,
             gone: 0,
+            synced: 0,
+            cut_ns: 0,
             heartbeat_ns: 0,
             next_heartbeat: (u64::MAX, 0),
         }
@@ -209,6 +213,21 @@ impl<D: Driver> Engine<D> {
     pub(crate) fn unreceived(&self, copies: u64) -> u64 {
         let counts = &self.tally.counts;
         (counts.acked * copies).saturating_sub(counts.received)
+    }
+
+    /// Clients that have pulled what they missed, since all were cut.
+    pub(crate) fn synced(&self) -> u64 {
+        self.synced
+    }
+
+    /// Cuts all connections (RST) at once; latencies count from then.
+    pub(crate) fn cut_all(&mut self, now: u64) {
+        for (at, client) in self.clients.iter_mut().enumerate() {
+            self.streams.cut(at);
+            client.stage = Stage::Idle;
+        }
+        (self.opened, self.logged_in, self.synced) = (0, 0, 0);
+        self.cut_ns = now;
     }
 
     /// Whether nobody owes anything for what was received.
@@ -361,7 +380,10 @@ impl<D: Driver> Engine<D> {
                 }
             }
             Heard::Overflowed => counts.overflows += 1,
-            Heard::Synced => {}
+            Heard::Synced => {
+                self.synced += 1;
+                self.tally.acked(self.cut_ns, now);
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use crate::{
     engine::{Engine, EngineOptions},
     rounds::{Counted, Rounds},
     session::{Session, Talk},
+    storm::Storm,
     streams::Streams,
     tally::Interval,
 };
@@ -36,7 +37,7 @@ pub struct Job {
     pub warm_up_ms: u64,
     /// What is measured.
     pub duration_ms: u64,
-    /// Processes whose CPU counts as the server's.
+    /// Processes whose CPU is told; the first is the server's.
     pub servers: Vec<u32>,
     /// The one core to run on.
     pub core: Option<usize>,
@@ -54,6 +55,11 @@ pub enum Work {
     Chat {
         /// Messages of all.
         pace: Pace,
+    },
+    /// Be there, be cut all at once, and come back.
+    Storm {
+        /// Connections on their way back at once.
+        at_once: usize,
     },
     /// Ask a backend.
     Request {
@@ -97,8 +103,8 @@ pub struct Outcome {
     pub acked: u64,
     /// Messages received in that time.
     pub received: u64,
-    /// CPU of the servers in that time.
-    pub server_cpu_s: f64,
+    /// CPU of the servers in that time, one by one.
+    pub server_cpu_s: Vec<f64>,
     /// CPU of this process in that time.
     pub generator_cpu_s: f64,
     /// Sent messages that were never answered.
@@ -109,6 +115,10 @@ pub struct Outcome {
     pub unsent: u64,
     /// Answers a second, round by round: of the server, and of the floor.
     pub rounds: Vec<(f64, f64)>,
+    /// From a storm's cut until the last client was back and synced.
+    pub last_back_s: f64,
+    /// The servers' resident memory before a storm, and after it.
+    pub rss_mb: (f64, f64),
     /// The first thing that went wrong.
     pub trouble: Option<String>,
 }
@@ -121,7 +131,10 @@ impl Outcome {
         self.measured_s += other.measured_s;
         self.acked += other.acked;
         self.received += other.received;
-        self.server_cpu_s += other.server_cpu_s;
+        self.server_cpu_s.resize(other.server_cpu_s.len(), 0.0);
+        for (sum, cpu_s) in self.server_cpu_s.iter_mut().zip(&other.server_cpu_s) {
+            *sum += cpu_s;
+        }
         self.generator_cpu_s += other.generator_cpu_s;
     }
 }
@@ -157,6 +170,21 @@ impl Job {
             Work::Chat { pace } => self.run_course(Talk::Pairs, pace, 1, control),
             Work::Request { service, pace } => {
                 self.run_course(Talk::Request(service), pace, 0, control)
+            }
+            Work::Storm { at_once } => {
+                let storm = Storm {
+                    rest_ns: self.duration_ms * MS_NS,
+                    servers: self.servers.clone(),
+                    patience_ns: PATIENCE_NS,
+                };
+                let options = EngineOptions {
+                    opening_max: at_once,
+                    reconnects: true,
+                    ..self.engine_options()
+                };
+                let mut engine = self.engine(Talk::Idle)?;
+                engine.options = options;
+                storm.run(&mut engine, control)
             }
             Work::Fanout { group, pace, floor } => self.fanout(group, pace, floor, control),
         }

@@ -48,6 +48,15 @@ pub fn process_cpu_ms(pid: u32) -> io::Result<u64> {
     Ok((ticks().unwrap_or(0) + ticks().unwrap_or(0)) * 10)
 }
 
+/// Resident memory of a process.
+///
+/// # Errors
+/// There is no such process.
+pub fn process_rss_bytes(pid: u32) -> io::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    Ok(kib_line(&status, "VmRSS:")? * 1024)
+}
+
 // === impl KernelMemory ===
 
 impl KernelMemory {

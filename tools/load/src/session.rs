@@ -20,6 +20,8 @@ use crate::{
 /// What clients do.
 #[derive(Debug, Clone)]
 pub(crate) enum Talk {
+    /// Nothing but to be there.
+    Idle,
     /// Ask for signs of life.
     Ping,
     /// Each with its neighbour, in private: 0 with 1, 2 with 3.
@@ -57,7 +59,8 @@ struct Member {
     untold: u32,
     /// Positions of its inbox, counted alike.
     inbox: Sequence,
-    is_pulling: bool,
+    /// Answers awaited before it is synced.
+    pulls: u8,
 }
 
 /// A body begins with its message's due time and number.
@@ -84,6 +87,8 @@ mod field {
     pub(super) const INBOX_PAGE: u32 = 33;
     pub(super) const SYNC_CONVERSATION: u32 = 34;
     pub(super) const CONVERSATION_PAGE: u32 = 35;
+    pub(super) const SYNC_HEADS: u32 = 36;
+    pub(super) const HEADS_PAGE: u32 = 37;
     pub(super) const REQUEST: u32 = 48;
     pub(super) const RESPONSE: u32 = 49;
 }
@@ -276,7 +281,7 @@ impl Session {
 
     fn put_pull(&mut self, client: usize, out: &mut Vec<u8>) {
         let member = &mut self.members[client];
-        member.is_pulling = true;
+        member.pulls = member.pulls.saturating_add(1);
         let after = member.inbox.next();
         self.transport.frame(out, |out| {
             put_number(field::ID, PULL_ID, out);
@@ -338,6 +343,7 @@ impl Session {
                 field::INBOX_PAGE | field::CONVERSATION_PAGE => {
                     self.pulled(client, tag, body, out, heard);
                 }
+                field::HEADS_PAGE => self.answered_pull(client, heard),
                 field::OVERFLOW | field::RESYNC => {
                     heard.push(Heard::Overflowed);
                     self.put_pull(client, out);
@@ -371,7 +377,11 @@ impl Session {
             heartbeat_interval_ms: ack.number(4) as u32,
         });
         if was_here {
+            member.pulls = 0;
             self.put_pull(client, out);
+            if matches!(self.talk, Talk::Idle) {
+                self.put_heads(client, out);
+            }
             return;
         }
         member.inbox = Sequence::start_at(match self.talk {
@@ -436,9 +446,27 @@ impl Session {
             hear_entry(if is_inbox { entry.message(2) } else { entry }, heard);
         }
         if page.number(more) > 0 {
+            let member = &mut self.members[client];
+            member.pulls = member.pulls.saturating_sub(1);
             self.put_pull(client, out);
         } else {
-            member.is_pulling = false;
+            self.answered_pull(client, heard);
+        }
+    }
+
+    fn put_heads(&mut self, client: usize, out: &mut Vec<u8>) {
+        self.members[client].pulls += 1;
+        self.transport.frame(out, |out| {
+            put_number(field::ID, PULL_ID, out);
+            put_head(field::SYNC_HEADS, 0, out);
+        });
+    }
+
+    fn answered_pull(&mut self, client: usize, heard: &mut Vec<Heard>) {
+        let member = &mut self.members[client];
+        let was = member.pulls;
+        member.pulls = was.saturating_sub(1);
+        if was == 1 {
             heard.push(Heard::Synced);
         }
     }
@@ -496,6 +524,7 @@ impl Driver for Session {
     fn send(&mut self, client: usize, message: Message, out: &mut Vec<u8>) {
         let transport = self.transport;
         match &self.talk {
+            Talk::Idle => {}
             Talk::Ping => transport.frame(out, |out| {
                 put_number(field::ID, packet_id(message), out);
                 put_head(field::PING, 0, out);
@@ -591,6 +620,11 @@ fn hear_entry(entry: Fields<'_>, heard: &mut Vec<Heard>) {
     if let Some((due_ns, number)) = stamp_of(entry.message(7).bytes(2)) {
         heard.push(Heard::Received { number, due_ns });
     }
+}
+
+/// When the message with this body was due, by the monotonic clock.
+pub fn due_ns_of(body: &[u8]) -> Option<u64> {
+    stamp_of(body).map(|(due_ns, _)| due_ns)
 }
 
 fn stamp_of(body: &[u8]) -> Option<(u64, u64)> {

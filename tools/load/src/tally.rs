@@ -178,7 +178,8 @@ impl Latencies {
         self.0.max() as f64 / 1_000.0
     }
 
-    fn record_ns(&mut self, span_ns: u64) {
+    /// Records a span.
+    pub fn record_ns(&mut self, span_ns: u64) {
         self.0.saturating_record(span_ns / 1_000);
     }
 

@@ -1,0 +1,105 @@
+//! `sluice bench storm`: all connections are cut at once, and all come back.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use sluice_load::{Job, LoadTransport, Work};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    generator,
+    live::Live,
+    report::Common,
+    subject::{NO_LIMITS, RunningServer, Subject, SubjectOptions},
+};
+
+/// What is asked for.
+pub struct StormOptions {
+    /// By what to connect.
+    pub transport: LoadTransport,
+    /// How many connections.
+    pub connections: usize,
+    /// Connections that are on their way to login at once.
+    pub at_once: usize,
+    /// For the server to rest before its memory is read.
+    pub rest: Duration,
+    /// `None`: start one.
+    pub server: Option<RunningServer>,
+}
+
+/// What was measured.
+#[derive(Debug, Serialize)]
+pub struct StormReport {
+    /// What all reports have; it lasts from the cut until the last is back.
+    #[serde(flatten)]
+    pub common: Common,
+    /// Connections that were on their way to login at once.
+    pub at_once: usize,
+    /// From the cut until all were logged in and synced.
+    pub last_back_s: f64,
+    /// Until half of them were.
+    pub back_p50_s: f64,
+    /// The server's resident memory before the cut.
+    pub rss_before_mb: f64,
+    /// And after all were back, and some rest.
+    pub rss_after_mb: f64,
+}
+
+/// Measures a storm.
+pub async fn storm(
+    options: StormOptions,
+    mut live: Live,
+    shutdown: CancellationToken,
+) -> anyhow::Result<StormReport> {
+    live.doing("adding users");
+    let subject = Subject::prepare(SubjectOptions {
+        running: options.server,
+        users: options.connections,
+        settings: NO_LIMITS,
+        ..SubjectOptions::default()
+    });
+    let subject = subject.await?;
+    let job = Job {
+        work: Work::Storm {
+            at_once: options.at_once,
+        },
+        address: subject.stream_address(options.transport)?,
+        transport: options.transport,
+        logins: subject.logins.clone(),
+        window_max: 1,
+        body_bytes: 0,
+        warm_up_ms: 0,
+        duration_ms: options.rest.as_millis() as u64,
+        servers: vec![subject.pid],
+        core: None,
+    };
+    let findings = generator::run(vec![job], &mut live, &shutdown).await?;
+    let transport = options.transport.name();
+    let settings = if subject.is_own() { NO_LIMITS } else { "" };
+    let outcomes = || findings.outcomes.iter();
+    let report = StormReport {
+        common: Common::new("storm", transport, options.connections, settings, &findings),
+        at_once: options.at_once,
+        last_back_s: outcomes().map(|it| it.last_back_s).fold(0.0, f64::max),
+        back_p50_s: findings.ack.percentile_ms(50.0) / 1_000.0,
+        rss_before_mb: outcomes().map(|it| it.rss_mb.0).fold(0.0, f64::max),
+        rss_after_mb: outcomes().map(|it| it.rss_mb.1).fold(0.0, f64::max),
+    };
+    subject.stop().await?;
+    Ok(report)
+}
+
+// === impl StormReport ===
+
+impl StormReport {
+    /// For people.
+    pub fn table(&self) -> String {
+        let memory = format!("{:.1} / {:.1} MB", self.rss_before_mb, self.rss_after_mb);
+        self.common.table(&[
+            ("last back and synced", format!("{:.2} s", self.last_back_s)),
+            ("half of them", format!("{:.2} s", self.back_p50_s)),
+            ("memory before / after", memory),
+            ("on their way at once", self.at_once.to_string()),
+        ])
+    }
+}

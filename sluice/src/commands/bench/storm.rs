@@ -1,0 +1,60 @@
+//! `sluice bench storm`.
+
+use std::{process::ExitCode, time::Duration};
+
+use sluice_load::LoadTransport;
+use tokio_util::sync::CancellationToken;
+
+use super::{Subject, at_least_one, check_open_files, count, finish, stream};
+use crate::{
+    bench::{
+        live::Live,
+        storm::{StormOptions, storm},
+    },
+    cli::Stopped,
+};
+
+/// All connections are cut at once, and all come back
+///
+/// Logs all in, cuts every connection with RST, and counts how long it takes until
+/// all have logged in again (by their tokens) and pulled inbox and heads. The
+/// server's memory is read before the cut, and after all are back.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    sluice bench storm --connections 15000\n  \
+    sluice bench storm --connections 5000 --transport ws --json")]
+pub(super) struct Args {
+    /// tcp or ws
+    #[arg(long, default_value = "tcp", value_parser = stream)]
+    transport: LoadTransport,
+    /// Connections
+    #[arg(long, value_name = "N", default_value = "5000", value_parser = count)]
+    connections: usize,
+    /// Connections that are on their way to login at once
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = count)]
+    at_once: usize,
+    /// Seconds of rest before the server's memory is read, before and after
+    #[arg(long, value_name = "S", default_value = "3", value_parser = at_least_one)]
+    duration: u64,
+    #[command(flatten)]
+    subject: Subject,
+}
+
+/// Runs the command.
+pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
+    check_open_files(args.connections)?;
+    let live = Live::new(args.connections, 2 * args.duration)?;
+    let options = StormOptions {
+        transport: args.transport,
+        connections: args.connections,
+        at_once: args.at_once,
+        rest: Duration::from_secs(args.duration),
+        server: args.subject.running(),
+    };
+    let report = tokio::select! {
+        report = storm(options, live, shutdown.clone()) => report?,
+        () = shutdown.cancelled() => return Err(Stopped("the end").into()),
+    };
+    let errors = report.common.errors;
+    finish(args.subject.json, &report, report.table(), errors)
+}
