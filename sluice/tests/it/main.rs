@@ -12,6 +12,7 @@ mod crash;
 mod dead_letters;
 mod demo;
 mod flash_sale;
+mod growth;
 mod hostile_link;
 mod moves;
 mod oracle;

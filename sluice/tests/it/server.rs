@@ -40,6 +40,16 @@ impl Server {
 
     /// With these keys of `[services]`, and tables behind them.
     pub(crate) fn start_with(folder: &Path, again: Option<&Addresses>, more: &str) -> Self {
+        Self::start_by(Command::new(SLUICE), folder, again, more)
+    }
+
+    /// By a command that runs the program, perhaps under another.
+    pub(crate) fn start_by(
+        mut command: Command,
+        folder: &Path,
+        again: Option<&Addresses>,
+        more: &str,
+    ) -> Self {
         let config = folder.join("sluice.toml");
         std::fs::write(&config, [CONFIG, more].concat()).unwrap();
         let any = || "127.0.0.1:0".to_owned();
@@ -47,7 +57,7 @@ impl Server {
         let tcp = again.map_or_else(any, |a| a.tcp.to_string());
         let ws = again.map_or_else(any, |a| a.ws.to_string());
         let udp = again.map_or_else(any, |a| a.udp.to_string());
-        let mut child = Command::new(SLUICE)
+        let mut child = command
             .args(["serve", "--http", &http, "--tcp", &tcp, "--ws", &ws])
             .args(["--udp", &udp])
             .args(["--admin", "127.0.0.1:0", "--config"])
@@ -76,6 +86,10 @@ impl Server {
             udp: Some(self.addresses.udp),
             pins: Some(self.addresses.pins.parse().unwrap()),
         }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// As power does when it goes: without a word.
