@@ -456,7 +456,7 @@ impl Channel {
             }
         }
         self.timer_due_ms = due_ms;
-        self.timer = bench.wheel.schedule(due_ms, self.key.to_bits()).ok();
+        self.timer = bench.wheel.schedule(due_ms, self.key.slot).ok();
         if self.timer.is_none() {
             // The wheel has room for every slot of the slab, so this is a fault
             // of ours; without a timer the channel must not live on.

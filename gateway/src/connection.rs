@@ -35,9 +35,10 @@ pub(crate) struct Connection {
     pub(crate) channel: Channel,
     /// It was reached for in this turn ([`crate::connections`]).
     pub(crate) is_touched: bool,
-    /// When its client was heard before it was woken, or before it last stayed awake
-    /// for being heard often.
+    /// When its client was heard last after its login, as of the turns that are over.
     heard_before_ms: Option<u64>,
+    /// Its client was heard twice in a short time.
+    is_heard_often: bool,
 }
 
 /// A stream that is heard more often than this stays awake in between, and sleeps so
@@ -55,6 +56,7 @@ impl Connection {
             channel,
             is_touched: false,
             heard_before_ms: None,
+            is_heard_often: false,
         }
     }
 
@@ -123,19 +125,18 @@ impl Connection {
         }
     }
 
-    /// Until when it stays awake because its client is heard often; the question is
-    /// asked when a turn is over.
+    /// Until when it stays awake because its client is heard often; to be asked when
+    /// a turn is over.
     pub(crate) fn lingers_until_ms(&mut self, now_ms: u64) -> Option<u64> {
-        let before_ms = self.heard_before_ms?;
         let heard_ms = self.channel.last_inbound_ms;
-        let until_ms = heard_ms.saturating_add(LINGER_MS);
-        let is_heard_often = heard_ms.saturating_sub(before_ms) < LINGER_MS;
-        let is_stream = matches!(self.transport, Transport::Stream { .. });
-        if !is_stream || !is_heard_often || until_ms <= now_ms {
-            return None;
+        if heard_ms == now_ms && self.channel.is_open() {
+            // Its coming and its login are no talk.
+            let before_ms = self.heard_before_ms.replace(now_ms);
+            self.is_heard_often = before_ms.is_some_and(|at| now_ms.saturating_sub(at) < LINGER_MS);
         }
-        self.heard_before_ms = Some(heard_ms);
-        Some(until_ms)
+        let until_ms = heard_ms.saturating_add(LINGER_MS);
+        let is_stream = matches!(self.transport, Transport::Stream { .. });
+        (is_stream && self.is_heard_often && now_ms < until_ms).then_some(until_ms)
     }
 
     /// The timer has fired.

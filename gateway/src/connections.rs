@@ -145,6 +145,11 @@ impl Connections {
         (some, keys.next().map(|key| key.slot))
     }
 
+    /// Of whom the slot holds, if anybody.
+    pub(crate) fn key_at(&self, slot: u32) -> Option<ChannelKey> {
+        self.slab.key_at(slot)
+    }
+
     /// All of them, to be looked at: nobody is woken by it.
     pub(crate) fn sights(&self) -> impl Iterator<Item = (ChannelKey, Sight<'_>)> {
         let seats = self.slab.iter();

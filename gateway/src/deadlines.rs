@@ -38,6 +38,16 @@ impl Channel {
         }
     }
 
+    /// Other limits hold from now on: the timer goes by these alone.
+    pub(crate) fn arm_anew(&mut self, bench: &mut Workbench) {
+        if let Some(timer) = self.timer.take() {
+            bench.wheel.cancel(timer);
+        }
+        if let Some(due_ms) = self.next_deadline_ms(bench) {
+            self.arm(bench, due_ms.max(bench.now.mono_ms + 1));
+        }
+    }
+
     fn overdue(&self, bench: &Workbench) -> Option<Overdue> {
         let limits = self.limits(bench);
         let now = bench.now;

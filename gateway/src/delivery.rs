@@ -252,7 +252,7 @@ impl Channel {
             carried_pushes,
         };
         self.send(bench, id, Body::ConnectAck(ack));
-        self.arm(bench, bench.now.mono_ms + 1);
+        self.arm_anew(bench);
         true
     }
 

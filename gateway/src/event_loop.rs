@@ -53,7 +53,8 @@ pub(crate) struct EventLoop {
     mailbox: Mailbox,
     scratch: Box<[u8]>,
     receive_buffers: Option<ReceiveBuffers>,
-    expired: Vec<u64>,
+    /// Slots whose timer has fired.
+    expired: Vec<u32>,
     rounds: Rounds,
     stopping: bool,
 }
@@ -333,8 +334,9 @@ impl EventLoop {
         self.bench
             .wheel
             .advance(self.bench.now.mono_ms, &mut expired);
-        for bits in expired.drain(..) {
-            if let Some(connection) = self.connections.get_mut(ChannelKey::from_bits(bits)) {
+        for slot in expired.drain(..) {
+            let key = self.connections.key_at(slot);
+            if let Some(connection) = key.and_then(|key| self.connections.get_mut(key)) {
                 connection.on_timer(&mut self.bench);
             }
         }

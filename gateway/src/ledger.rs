@@ -27,7 +27,7 @@ pub(crate) struct Ledger {
 /// `Arc<str>`: two counters before the text.
 const ARC_BYTES: usize = 2 * size_of::<usize>();
 /// An entry of the timing wheel (`sluice-timer`, measured).
-const TIMER_BYTES: usize = 32;
+const TIMER_BYTES: usize = 24;
 
 // === impl Ledger ===
 

@@ -65,6 +65,6 @@ pub use config::{Config, TcpEncryption};
 pub use context::ChannelContext;
 pub use farewell::Farewell;
 pub use gateway::{BoundAddresses, Gateway, GatewayParts, StartError};
-pub use metrics::{PrometheusHandle, install as install_metrics};
+pub use metrics::{PrometheusHandle, install as install_metrics, keep_up as keep_up_metrics};
 pub use pipeline::{Flow, Handler, Outbound, Pipeline};
 pub use token::{KeyError, TokenVerifier, VerifiedToken};

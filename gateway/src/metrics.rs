@@ -1,12 +1,13 @@
 //! Names of the metrics, and handles for the hot path: an increment is one
 //! atomic addition, no look-up.
 
-use std::sync::OnceLock;
+use std::{sync::OnceLock, time::Duration};
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 pub use metrics_exporter_prometheus::PrometheusHandle;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use sluice_bus::Stream;
+use tokio_util::sync::CancellationToken;
 
 /// What an event loop counts.
 #[derive(Clone)]
@@ -48,17 +49,25 @@ pub(crate) struct LaneMetrics {
     pub(crate) dropped: Counter,
 }
 
+/// Between two times that samples are added up: some megabytes at most at a hundred
+/// thousand samples a second.
+const UPKEEP_PAUSE: Duration = Duration::from_secs(2);
+
 /// Installs the process's recorder at the first call and returns what renders
 /// it for Prometheus. Call it before a gateway starts, else its counts go
 /// nowhere. When another recorder is installed already, this renders nothing.
 pub fn install() -> &'static PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     HANDLE.get_or_init(|| {
-        let buckets = [
+        let seconds = [
             0.000_1, 0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0,
         ];
+        let entries = [1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0, 16_384.0];
         let builder = PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &buckets)
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &seconds)
+            .and_then(|builder| {
+                builder.set_buckets_for_metric(Matcher::Suffix("_entries".into()), &entries)
+            })
             .unwrap_or_else(|_| PrometheusBuilder::new());
         let recorder = builder.build_recorder();
         let handle = recorder.handle();
@@ -67,6 +76,19 @@ pub fn install() -> &'static PrometheusHandle {
         }
         handle
     })
+}
+
+/// Adds up what histograms have gathered, every few seconds until shutdown. Without it
+/// they hold each single sample until somebody reads the metrics.
+pub async fn keep_up(shutdown: CancellationToken) {
+    let recorder = install();
+    let add_up = async {
+        loop {
+            tokio::time::sleep(UPKEEP_PAUSE).await;
+            recorder.run_upkeep();
+        }
+    };
+    shutdown.run_until_cancelled(add_up).await;
 }
 
 /// Counts a closed channel. Not on the hot path, so by name; reasons and errors
@@ -145,5 +167,36 @@ impl LaneMetrics {
             retries: counter!("sluice_gateway_lane_retries_total", "stream" => stream),
             dropped: counter!("sluice_gateway_lane_dropped_total", "stream" => stream),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_do_not_pile_up_where_nobody_reads_the_metrics() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let (rounds, samples) = (50, 10_000);
+        install();
+        let heap = allocation_counter::measure(|| {
+            let shutdown = CancellationToken::new();
+            runtime.block_on(async {
+                let keeping = tokio::spawn(keep_up(shutdown.clone()));
+                for _ in 0..rounds {
+                    let histogram = histogram!("sluice_test_seconds");
+                    (0..samples).for_each(|_| histogram.record(0.01));
+                    tokio::time::sleep(2 * UPKEEP_PAUSE).await;
+                }
+                shutdown.cancel();
+                keeping.await.unwrap();
+            });
+        });
+        let round_bytes = samples * 2 * size_of::<f64>() as i64;
+        assert!(heap.bytes_current < rounds / 5 * round_bytes, "{heap:?}");
     }
 }

@@ -4,9 +4,13 @@
 //! to that), so a recorded packet with one is useless anyway.
 //!
 //! Two generations: a nonce is kept for one to two spans in which its packet's
-//! time would still be taken. 16 bytes each and the table's slack, bounded.
+//! time would still be taken. Bounded, and of each nonce only a keyed hash is kept:
+//! 8 bytes and the table's slack. With a million of them a fresh nonce is taken for
+//! a used one once in 2⁴⁴ logins, and the client's next one is not.
 
-use hashbrown::HashSet;
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
 use parking_lot::Mutex;
 use sluice_protocol::{Refusal, limits::NONCE_BYTES, packet::ErrorCode};
 
@@ -15,13 +19,16 @@ use sluice_protocol::{Refusal, limits::NONCE_BYTES, packet::ErrorCode};
 pub(crate) struct ReplayGuard {
     skew_max_ms: u64,
     entries_max: usize,
+    /// Keyed: nobody can aim at another's nonce.
+    hasher: RandomState,
     seen: Mutex<Seen>,
 }
 
+/// Hashes of nonces.
 #[derive(Debug, Default)]
 struct Seen {
-    young: HashSet<[u8; NONCE_BYTES]>,
-    old: HashSet<[u8; NONCE_BYTES]>,
+    young: HashTable<u64>,
+    old: HashTable<u64>,
     young_since_ms: u64,
 }
 
@@ -43,6 +50,7 @@ impl ReplayGuard {
         Self {
             skew_max_ms,
             entries_max,
+            hasher: RandomState::new(),
             seen: Mutex::default(),
         }
     }
@@ -77,16 +85,18 @@ impl ReplayGuard {
         // A packet's time is taken from skew before to skew after the clock, so
         // after two skews it has become useless.
         let span_ms = self.skew_max_ms.saturating_mul(2).max(1);
+        let hash = self.hasher.hash_one(nonce);
         let mut seen = self.seen.lock();
         let age_ms = now_unix_ms.saturating_sub(seen.young_since_ms);
         if age_ms >= span_ms {
             seen.old = std::mem::take(&mut seen.young);
             if age_ms >= span_ms.saturating_mul(2) {
-                seen.old = HashSet::new();
+                seen.old = HashTable::new();
             }
             seen.young_since_ms = now_unix_ms;
         }
-        if seen.old.contains(&nonce) || seen.young.contains(&nonce) {
+        let has = |table: &HashTable<u64>| table.find(hash, |it| *it == hash).is_some();
+        if has(&seen.old) || has(&seen.young) {
             return ReplayVerdict::Refused(Refusal::new(
                 ErrorCode::Replayed,
                 "this nonce was used before; take 16 fresh random bytes",
@@ -98,7 +108,7 @@ impl ReplayGuard {
                 retry_after_ms: span_ms.saturating_sub(age_ms),
             };
         }
-        seen.young.insert(nonce);
+        seen.young.insert_unique(hash, hash, |hash| *hash);
         ReplayVerdict::Fresh
     }
 }

@@ -129,6 +129,17 @@ impl<T> Slab<T> {
         (slot.generation == key.generation).then_some(slot.value.as_ref()?)
     }
 
+    /// Of what this slot holds, if anything.
+    pub(crate) fn key_at(&self, index: u32) -> Option<ChannelKey> {
+        let chunk = self.chunks.get(index as usize / CHUNK_SLOTS)?;
+        let slot = chunk.get(index as usize % CHUNK_SLOTS)?;
+        slot.value.as_ref()?;
+        Some(ChannelKey {
+            slot: index,
+            generation: slot.generation,
+        })
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ChannelKey, &T)> {
         self.iter_from(0)
     }
@@ -188,10 +199,13 @@ mod tests {
         assert_eq!(slab.get_mut(keys[999]), Some(&mut 999));
         assert_eq!(slab.remove(keys[500]), Some(500));
         assert_eq!(slab.remove(keys[500]), None);
+        assert_eq!(slab.key_at(500), None);
         let again = slab.insert_with(|_| 7).unwrap();
         assert_eq!((again.slot, again.generation), (500, 1));
         assert_eq!(slab.get_mut(keys[500]), None);
         assert_eq!(slab.get_mut(again), Some(&mut 7));
+        assert_eq!(slab.key_at(500), Some(again));
+        assert_eq!(slab.key_at(1_000), None);
         assert_eq!(ChannelKey::from_bits(again.to_bits()), again);
         assert_eq!((slab.len(), slab.iter().count()), (1_000, 1_000));
         assert_eq!(slab.iter().count(), 1_000);

@@ -18,8 +18,9 @@ pub(crate) struct Workbench {
     pub(crate) event_loop: u16,
     /// Read once a turn.
     pub(crate) now: Now,
-    /// One entry a channel, by [`ChannelKey::to_bits`].
-    pub(crate) wheel: Wheel<u64>,
+    /// One entry a channel at most, by its slot; it is cancelled before another gets
+    /// the slot.
+    pub(crate) wheel: Wheel<u32>,
     /// Channels with output to write at the end of the turn.
     pub(crate) dirty: Vec<ChannelKey>,
     /// Channels with more to read, or with room to write, in the next turn.

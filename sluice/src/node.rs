@@ -156,6 +156,7 @@ impl Node {
             directory,
             shutdown: CancellationToken::new(),
         };
+        tokio::spawn(sluice_gateway::keep_up_metrics(ground.shutdown.clone()));
         let mut services = None;
         if let (Some(roles), Some(signer)) = (roles, &signer) {
             services = Some(ground.start_services(&config, roles, signer).await?);
