@@ -1,8 +1,8 @@
 //! [`MemoryDirectory`]: the port [`Directory`] within one process.
 //!
 //! Users are spread over shards by a keyed hash of their name; a shard is one
-//! lock, one table of packed [`UserRecord`]s and the watchers of its users. A
-//! user with one device costs about 100 bytes with names of 16 bytes each.
+//! lock, its [`UserRecords`] and the watchers of its users. A user with one device
+//! costs the two names and some 20 to 50 bytes, as far as the shard has grown.
 //!
 //! Leases run by `tokio::time`. A route is live while its gateway's lease is;
 //! void routes are not seen from that moment on, and are removed (and their
@@ -16,7 +16,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use hashbrown::{HashTable, hash_table::Entry};
 use parking_lot::{Mutex, RwLock};
 use serde::Deserialize;
 use sluice_protocol::{ConnectionId, DeviceId, Incarnation, UserId};
@@ -25,7 +24,7 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     leases::Leases,
     presence::{Watcher, Watchers},
-    user_record::{Bound, UserRecord},
+    user_records::{Bound, UserRecords},
 };
 use crate::{Bind, BindOutcome, BusError, DevicePolicy, Directory, PresenceWatch, Route};
 
@@ -51,7 +50,7 @@ pub struct MemoryDirectory {
 
 #[derive(Debug, Default)]
 struct Shard {
-    users: HashTable<UserRecord>,
+    users: UserRecords,
     watchers: Watchers,
 }
 
@@ -110,30 +109,14 @@ impl MemoryDirectory {
         let (shard, hash) = self.shard(user);
         let mut shard = shard.lock();
         let shard = &mut *shard;
-        let entry = shard.users.entry(
-            hash,
-            |record| record.user() == user.as_str().as_bytes(),
-            |record| self.hash(record.user()),
-        );
-        let mut routes: Vec<Bound> = match &entry {
-            Entry::Occupied(record) => record.get().routes().collect(),
-            Entry::Vacant(_) => Vec::new(),
-        };
+        let mut routes: Vec<Bound> = shard.users.routes(hash, user.as_str()).collect();
         let was_online = routes.iter().any(is_live);
         let (changed, answer) = change(&mut routes, &is_live);
         if !changed {
             return answer;
         }
-        match entry {
-            Entry::Occupied(record) if routes.is_empty() => {
-                record.remove();
-            }
-            Entry::Occupied(mut record) => *record.get_mut() = UserRecord::new(user, &routes),
-            Entry::Vacant(_) if routes.is_empty() => {}
-            Entry::Vacant(place) => {
-                place.insert(UserRecord::new(user, &routes));
-            }
-        }
+        let hash_of = |user: &[u8]| self.hash(user);
+        shard.users.set(hash, user.as_str(), &routes, hash_of);
         let is_online = routes.iter().any(is_live);
         if was_online != is_online {
             shard.watchers.tell(user, is_online);
@@ -159,21 +142,15 @@ impl MemoryDirectory {
             let leases = self.leases.read();
             let mut shard = shard.lock();
             let Shard { users, watchers } = &mut *shard;
-            users.retain(|record| {
-                if !record.routes().any(|bound| is_void(&bound)) {
-                    return true;
-                }
-                let Some(user) = record.user_id() else {
-                    return false;
-                };
-                let kept: Vec<_> = record.routes().filter(|bound| !is_void(bound)).collect();
-                *record = UserRecord::new(&user, &kept);
+            for (user, kept) in users.parted_by(is_void) {
+                let name = user.as_str();
+                let hash = self.hash(name.as_bytes());
+                users.set(hash, name, &kept, |user| self.hash(user));
                 let mut gateways_left = kept.iter().map(|b| b.route.connection.incarnation);
                 if !gateways_left.any(|gateway| leases.is_alive(gateway, now)) {
                     watchers.tell(&user, false);
                 }
-                !kept.is_empty()
-            });
+            }
         }
     }
 }
@@ -231,9 +208,7 @@ impl Directory for MemoryDirectory {
         let routes_of = |user: &UserId| {
             let (shard, hash) = self.shard(user);
             let shard = shard.lock();
-            let name = user.as_str().as_bytes();
-            let record = shard.users.find(hash, |record| record.user() == name);
-            let bound = record.into_iter().flat_map(UserRecord::routes);
+            let bound = shard.users.routes(hash, user.as_str());
             bound
                 .filter(|b| leases.is_alive(b.route.connection.incarnation, now))
                 .map(|b| b.route)

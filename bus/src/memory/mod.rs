@@ -6,7 +6,7 @@ mod leases;
 mod presence;
 mod reader;
 mod stream;
-mod user_record;
+mod user_records;
 
 pub use bus::{MemoryBus, MemoryBusConfig, MemoryBusStats};
 pub use directory::{MemoryDirectory, MemoryDirectoryConfig};
