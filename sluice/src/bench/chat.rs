@@ -76,8 +76,9 @@ pub async fn chat(
     let subject = subject.await?;
     let job = Job {
         work: Work::Chat { pace: options.pace },
-        address: subject.stream_address(options.transport)?,
+        address: subject.address(options.transport)?,
         transport: options.transport,
+        pins: subject.addresses.pins.clone(),
         logins: subject.logins.clone(),
         window_max: options.depth,
         body_bytes: options.body_bytes,

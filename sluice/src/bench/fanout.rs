@@ -14,6 +14,7 @@ use super::{
     ping::median,
     report::Common,
     subject::{NO_LIMITS, RunningServer, Subject, SubjectOptions},
+    worker::EchoKind,
 };
 
 /// What is asked for.
@@ -77,15 +78,16 @@ pub async fn fanout(
     });
     let subject = subject.await?;
     let group = subject.group.as_ref().context("the group was made")?;
-    let echo = Echo::start(None, true).await?;
+    let echo = Echo::start(None, EchoKind::Broadcast).await?;
     let job = Job {
         work: Work::Fanout {
             group: group.to_string(),
             pace: options.pace,
             floor: echo.address,
         },
-        address: subject.stream_address(options.transport)?,
+        address: subject.address(options.transport)?,
         transport: options.transport,
+        pins: subject.addresses.pins.clone(),
         logins: subject.logins.clone(),
         window_max: options.depth,
         body_bytes: options.body_bytes,

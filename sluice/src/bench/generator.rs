@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::live::Live;
+use super::{live::Live, worker::EchoKind};
 use crate::{cli::Stopped, server_process::this_program};
 
 /// A bare echo server, in a process of its own.
@@ -196,12 +196,9 @@ impl Findings {
 
 impl Echo {
     /// Starts one, on a core of its own if that is wanted.
-    pub(super) async fn start(core: Option<usize>, is_broadcast: bool) -> anyhow::Result<Self> {
+    pub(super) async fn start(core: Option<usize>, kind: EchoKind) -> anyhow::Result<Self> {
         let mut command = Command::new(this_program()?);
-        command.args(["bench", "echo"]);
-        if is_broadcast {
-            command.arg("--broadcast");
-        }
+        command.args(["bench", "echo", "--kind", kind.name()]);
         if let Some(core) = core {
             command.args(["--core", &core.to_string()]);
         }

@@ -1,9 +1,6 @@
 //! `sluice bench idle`: what an idle, logged-in connection costs.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use indicatif::ProgressBar;
@@ -16,29 +13,21 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     OPENING_MAX, PATIENCE,
+    report::Machine,
     subject::{RunningServer, Subject, SubjectOptions},
 };
-use crate::{cli::Stopped, endpoints::Addresses};
+use crate::cli::Stopped;
 
 /// What is asked for.
 pub struct IdleOptions {
     /// By what to connect.
-    pub transport: IdleTransport,
+    pub transport: LoadTransport,
     /// How many connections.
     pub connections: usize,
     /// How long to hold them before memory is read.
     pub hold: Duration,
     /// `None`: start one.
     pub server: Option<RunningServer>,
-}
-
-/// By what idle connections are held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IdleTransport {
-    /// An open file each.
-    Stream(LoadTransport),
-    /// A few sockets for all, from many addresses.
-    Datagram,
 }
 
 /// Where a server takes connections of a transport.
@@ -50,7 +39,7 @@ enum Way {
 
 /// Those that are held.
 enum Held {
-    Crowd(Crowd),
+    Crowd(Box<Crowd>),
     Swarm(Box<Swarm>),
 }
 
@@ -78,6 +67,9 @@ pub struct IdleReport {
     /// Growth of the kernel's slabs by the number of sockets, of which each
     /// connection has two on this machine.
     pub kernel_bytes_per_connection: f64,
+    /// Where.
+    #[serde(flatten)]
+    pub machine: Machine,
 }
 
 /// That datagram sessions come from.
@@ -105,10 +97,17 @@ pub async fn idle(
         ..SubjectOptions::default()
     });
     let server = server.await?;
-    let way = Way::of(&server.addresses, options.transport)?;
-    let (pid, logins) = (server.pid, server.logins.clone());
+    let way = Way::of(&server, options.transport)?;
+    let (pid, is_own, logins) = (server.pid, server.is_own(), server.logins.clone());
     let measuring = tokio::task::spawn_blocking(move || {
-        measure(way, &logins, options.hold, pid, &progress, &shutdown)
+        measure(
+            way,
+            &logins,
+            options.hold,
+            (pid, is_own),
+            &progress,
+            &shutdown,
+        )
     });
     let report = measuring.await??;
     server.stop().await?;
@@ -119,7 +118,7 @@ fn measure(
     way: Way,
     logins: &[Login],
     hold: Duration,
-    server: u32,
+    (server, is_own): (u32, bool),
     progress: &ProgressBar,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<IdleReport> {
@@ -169,35 +168,32 @@ fn measure(
         process_bytes_per_connection: growth(before.pss_bytes, after.pss_bytes) / count,
         kernel_bytes_per_connection: growth(kernel_before.slab_bytes, kernel_after.slab_bytes)
             / (2.0 * count),
+        machine: Machine::this(if is_own { SETTINGS } else { "" }),
     })
 }
 
 // === impl Way ===
 
 impl Way {
-    fn of(addresses: &Addresses, transport: IdleTransport) -> anyhow::Result<Self> {
-        let address = match transport {
-            IdleTransport::Stream(LoadTransport::Tcp) => &addresses.tcp,
-            IdleTransport::Stream(LoadTransport::WebSocket) => &addresses.ws,
-            IdleTransport::Datagram => &addresses.udp,
-        };
-        let none = "the server has no such transport";
-        let address: SocketAddr = address.as_ref().context(none)?.parse()?;
-        Ok(match transport {
-            IdleTransport::Stream(transport) => Self::Stream(CrowdOptions {
+    fn of(server: &Subject, transport: LoadTransport) -> anyhow::Result<Self> {
+        let address = server.address(transport)?;
+        if transport != LoadTransport::Udp {
+            return Ok(Self::Stream(CrowdOptions {
                 address,
                 transport,
                 opening_max: OPENING_MAX,
                 patience: PATIENCE,
-            }),
-            IdleTransport::Datagram => Self::Datagram(SwarmOptions {
-                address,
-                pins: addresses.pins.as_ref().context(none)?.parse()?,
-                addresses: SOURCE_ADDRESSES,
-                opening_max: OPENING_MAX,
-                patience: PATIENCE,
-            }),
-        })
+            }));
+        }
+        let pins = server.addresses.pins.as_ref();
+        let pins = pins.context("the server tells no pins")?;
+        Ok(Self::Datagram(SwarmOptions {
+            address,
+            pins: pins.parse()?,
+            addresses: SOURCE_ADDRESSES,
+            opening_max: OPENING_MAX,
+            patience: PATIENCE,
+        }))
     }
 
     fn open(
@@ -206,7 +202,9 @@ impl Way {
         progress: impl FnMut(usize) -> bool,
     ) -> Result<Held, LoadError> {
         match self {
-            Self::Stream(options) => Crowd::open(*options, logins, progress).map(Held::Crowd),
+            Self::Stream(options) => {
+                Crowd::open(*options, logins, progress).map(|it| Held::Crowd(Box::new(it)))
+            }
             Self::Datagram(options) => {
                 Swarm::open(options.clone(), logins, progress).map(|it| Held::Swarm(Box::new(it)))
             }

@@ -11,6 +11,7 @@ use super::{
     live::Live,
     report::Common,
     subject::{NO_LIMITS, RunningServer, Subject, SubjectOptions},
+    worker::EchoKind,
 };
 
 /// What is asked for.
@@ -79,13 +80,18 @@ pub async fn ping(
     if let Some((core, _)) = cores {
         cores::pin(Some(subject.pid), core)?;
     }
-    let echo = Echo::start(cores.map(|(core, _)| core), false).await?;
+    let kind = match options.transport {
+        LoadTransport::Udp => EchoKind::Datagrams,
+        LoadTransport::Tcp | LoadTransport::WebSocket => EchoKind::Streams,
+    };
+    let echo = Echo::start(cores.map(|(core, _)| core), kind).await?;
     let job = Job {
         work: Work::Ping {
             floor: echo.address,
         },
-        address: subject.stream_address(options.transport)?,
+        address: subject.address(options.transport)?,
         transport: options.transport,
+        pins: subject.addresses.pins.clone(),
         logins: subject.logins.clone(),
         window_max: options.depth,
         body_bytes: 0,

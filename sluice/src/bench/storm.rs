@@ -63,8 +63,9 @@ pub async fn storm(
         work: Work::Storm {
             at_once: options.at_once,
         },
-        address: subject.stream_address(options.transport)?,
+        address: subject.address(options.transport)?,
         transport: options.transport,
+        pins: subject.addresses.pins.clone(),
         logins: subject.logins.clone(),
         window_max: 1,
         body_bytes: 0,

@@ -121,10 +121,11 @@ impl Subject {
     }
 
     /// Where it takes connections of a transport.
-    pub(super) fn stream_address(&self, transport: LoadTransport) -> anyhow::Result<SocketAddr> {
+    pub(super) fn address(&self, transport: LoadTransport) -> anyhow::Result<SocketAddr> {
         let address = match transport {
             LoadTransport::Tcp => &self.addresses.tcp,
             LoadTransport::WebSocket => &self.addresses.ws,
+            LoadTransport::Udp => &self.addresses.udp,
         };
         let address = address
             .as_ref()

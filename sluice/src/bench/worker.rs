@@ -3,11 +3,12 @@
 
 use std::{
     io::{BufRead as _, StdoutLock, Write as _},
+    net::SocketAddr,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use anyhow::Context;
-use sluice_load::{Control, EchoServer, Job, Told, cores};
+use sluice_load::{Control, DatagramEcho, EchoServer, Job, Told, cores};
 
 /// The parent, as a worker hears it.
 struct Parent {
@@ -54,13 +55,22 @@ pub fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Echoes (to all, when it broadcasts) on a free port, which it prints, until its standard input ends.
-pub fn echo(core: Option<usize>, is_broadcast: bool) -> anyhow::Result<()> {
+/// A bare server to hold the gateway against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum EchoKind {
+    /// Says to a connection what it says.
+    Streams,
+    /// Says to all connections what one says.
+    Broadcast,
+    /// Sends datagrams back.
+    Datagrams,
+}
+
+/// Echoes on a free port, which it prints, until its standard input ends.
+pub fn echo(core: Option<usize>, kind: EchoKind) -> anyhow::Result<()> {
     if let Some(core) = core {
         cores::pin(None, core)?;
     }
-    let server = EchoServer::bind(is_broadcast)?;
-    writeln!(std::io::stdout(), "{}", server.address()?)?;
     std::thread::Builder::new()
         .name("parent".to_owned())
         .spawn(|| {
@@ -68,7 +78,28 @@ pub fn echo(core: Option<usize>, is_broadcast: bool) -> anyhow::Result<()> {
             std::io::stdin().lock().lines().for_each(drop);
             std::process::exit(0);
         })?;
+    let tell = |address: SocketAddr| writeln!(std::io::stdout(), "{address}");
+    if kind == EchoKind::Datagrams {
+        let server = DatagramEcho::bind()?;
+        tell(server.address()?)?;
+        return Ok(server.run()?);
+    }
+    let server = EchoServer::bind(kind == EchoKind::Broadcast)?;
+    tell(server.address()?)?;
     Ok(server.run()?)
+}
+
+// === impl EchoKind ===
+
+impl EchoKind {
+    /// As the command line has it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Streams => "streams",
+            Self::Broadcast => "broadcast",
+            Self::Datagrams => "datagrams",
+        }
+    }
 }
 
 // === impl Parent ===

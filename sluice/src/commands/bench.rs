@@ -16,7 +16,10 @@ use sluice_protocol::limits::BODY_MAX_BYTES;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    bench::{RunningServer, worker},
+    bench::{
+        RunningServer,
+        worker::{self, EchoKind},
+    },
     cli::WrongUse,
 };
 
@@ -50,9 +53,8 @@ enum Workload {
         /// The one core to run on
         #[arg(long)]
         core: Option<usize>,
-        /// Say to all connections what one says
         #[arg(long)]
-        broadcast: bool,
+        kind: EchoKind,
     },
 }
 
@@ -94,7 +96,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<Exit
         Workload::Storm(args) => storm::run(args, shutdown).await,
         Workload::Request(args) => request::run(args, shutdown).await,
         Workload::Worker => blocking(worker::run).await,
-        Workload::Echo { core, broadcast } => blocking(move || worker::echo(core, broadcast)).await,
+        Workload::Echo { core, kind } => blocking(move || worker::echo(core, kind)).await,
     }
 }
 
@@ -154,9 +156,9 @@ fn open_files_max() -> usize {
 }
 
 /// Each connection over a stream is an open file here and one in the server.
-fn check_open_files(connections: usize) -> Result<(), WrongUse> {
+fn check_open_files(transport: LoadTransport, connections: usize) -> Result<(), WrongUse> {
     let files_max = open_files_max();
-    if connections.saturating_add(FILES_ELSE) <= files_max {
+    if transport == LoadTransport::Udp || connections.saturating_add(FILES_ELSE) <= files_max {
         return Ok(());
     }
     Err(WrongUse(format!(
@@ -206,6 +208,14 @@ fn body(text: &str) -> Result<usize, String> {
         _ => Err(format!(
             "it must be from {BODY_MIN_BYTES}, which hold number and time, to {BODY_MAX_BYTES}"
         )),
+    }
+}
+
+fn transport(name: &str) -> Result<LoadTransport, String> {
+    match name {
+        "udp" => Ok(LoadTransport::Udp),
+        name => stream(name)
+            .map_err(|_| format!("there is no transport {name:?}; there are tcp, ws and udp")),
     }
 }
 

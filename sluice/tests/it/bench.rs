@@ -92,7 +92,8 @@ fn numbers_that_cannot_be_are_refused_with_the_cure() {
         (["fanout", "--connections", "1"], "at least 2"),
         (["storm", "--at-once", "0"], "at least 1"),
         (["request", "--duration", "soon"], "a whole number"),
-        (["chat", "--transport", "carrier-pigeon"], "tcp and ws"),
+        (["chat", "--transport", "carrier-pigeon"], "tcp, ws and udp"),
+        (["fanout", "--transport", "udp"], "tcp and ws"),
     ] {
         let told = refused(&arguments);
         assert!(told.contains(cure), "{arguments:?}: {told}");
@@ -108,7 +109,7 @@ fn it_holds_datagram_sessions() {
 
 #[test]
 fn it_pings_the_gateway_and_the_floor() {
-    for transport in ["tcp", "ws"] {
+    for transport in ["tcp", "ws", "udp"] {
         let few = ["--connections", "4", "--depth", "3", "--warm-up", "0"];
         let report = bench("ping", &[&few[..], &["--transport", transport]].concat());
         assert_eq!(report["transport"], transport);
@@ -139,6 +140,14 @@ fn pairs_chat_at_a_rate_and_nothing_is_lost() {
     assert_figures(&report, &CHAT_FIGURES);
     assert_eq!(report["sent"], 100);
     assert_eq!(report["rate_per_s"], 100.0);
+}
+
+#[test]
+fn pairs_chat_over_datagrams() {
+    let few = ["--connections", "10", "--rate", "100", "--warm-up", "0"];
+    let report = bench("chat", &[&few[..], &["--transport", "udp"]].concat());
+    assert_figures(&report, &CHAT_FIGURES);
+    assert_eq!(report["transport"], "udp");
 }
 
 #[test]
@@ -184,7 +193,7 @@ fn a_group_on_a_running_server_hears_all_at_a_rate() {
 
 #[test]
 fn all_come_back_after_a_storm() {
-    for transport in ["tcp", "ws"] {
+    for transport in ["tcp", "ws", "udp"] {
         let few = ["--connections", "50", "--transport", transport];
         let report = bench("storm", &few);
         assert_figures(&report, &["last_back_s", "rss_before_mb", "rss_after_mb"]);

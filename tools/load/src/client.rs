@@ -23,7 +23,8 @@ pub(crate) struct Client {
     acks: Sequence,
     received: Sequence,
     /// When messages were due, by number, from the first unacked on.
-    due_ns: Box<[u64; RING]>,
+    /// Empty until it sends something.
+    due_ns: Vec<u64>,
     pub(crate) is_dirty: bool,
     pub(crate) is_settling: bool,
 }
@@ -60,7 +61,7 @@ impl Client {
             is_paused: false,
             acks: Sequence::default(),
             received: Sequence::default(),
-            due_ns: Box::new([0; RING]),
+            due_ns: Vec::new(),
             is_dirty: false,
             is_settling: false,
         }
@@ -88,6 +89,7 @@ impl Client {
         }
         let slot = number as usize % RING;
         if is_first {
+            self.due_ns.resize(RING, 0);
             self.due_ns[slot] = due_ns(number);
             self.sent += 1;
         }

@@ -1,14 +1,16 @@
 //! The crowd: opens connections at a bounded pace, and holds them.
 
-use std::{
-    io,
-    net::SocketAddr,
-    time::{Duration, Instant},
+use std::{io, net::SocketAddr, time::Duration};
+
+use crate::{
+    Login,
+    carrier::Carrier,
+    clock::now_ns,
+    engine::{Engine, EngineOptions},
+    frame::LoadTransport,
+    session::{Session, Talk},
+    streams::Streams,
 };
-
-use mio::{Events, Interest, Poll, Token};
-
-use crate::{connection::Connection, frame::LoadTransport, login::Login};
 
 /// How a crowd connects.
 #[derive(Debug, Clone, Copy)]
@@ -58,20 +60,8 @@ pub enum LoadError {
 
 /// Logged-in connections, held by one thread.
 pub struct Crowd {
-    poll: Poll,
-    events: Events,
-    connections: Vec<Connection>,
-    scratch: Vec<u8>,
-    /// Connections lost while they were held.
-    lost: usize,
-}
-
-/// What a socket is ready for.
-enum Readiness<'a> {
-    /// It has become writable for the first time.
-    Connected,
-    /// Something has come; here is a buffer.
-    Readable(&'a mut [u8]),
+    engine: Engine<Session>,
+    count: usize,
 }
 
 // === impl Crowd ===
@@ -85,49 +75,24 @@ impl Crowd {
     pub fn open(
         options: CrowdOptions,
         logins: &[Login],
-        mut progress: impl FnMut(usize) -> bool,
+        progress: impl FnMut(usize) -> bool,
     ) -> Result<Self, LoadError> {
-        let mut crowd = Self {
-            poll: Poll::new()?,
-            events: Events::with_capacity(1024),
-            connections: Vec::with_capacity(logins.len()),
-            scratch: vec![0; 64 * 1024],
-            lost: 0,
+        let count = logins.len();
+        let CrowdOptions {
+            address, transport, ..
+        } = options;
+        let host = address.to_string();
+        let session = Session::new(transport, host, Talk::Idle, logins.to_vec(), 0);
+        let carrier = Carrier::Streams(Streams::new(address, count)?);
+        let options = EngineOptions {
+            opening_max: options.opening_max,
+            patience_ns: u64::try_from(options.patience.as_nanos()).unwrap_or(u64::MAX),
+            window_max: 1,
+            reconnects: false,
         };
-        let mut held = 0;
-        let mut moved = Instant::now();
-        while held < logins.len() {
-            while crowd.connections.len() < logins.len()
-                && crowd.connections.len() - held < options.opening_max
-            {
-                crowd.add(options)?;
-            }
-            let newly = crowd.turn(
-                Duration::from_millis(100),
-                |connection, readiness, index| {
-                    let login = &logins[index];
-                    match readiness {
-                        Readiness::Connected => {
-                            connection.begin(options.address, login).map(|()| false)
-                        }
-                        Readiness::Readable(scratch) => connection.read(scratch, login),
-                    }
-                },
-            )?;
-            if newly > 0 {
-                held += newly;
-                moved = Instant::now();
-            } else if moved.elapsed() > options.patience {
-                return Err(LoadError::Stalled {
-                    held,
-                    wanted: logins.len(),
-                });
-            }
-            if !progress(held) {
-                return Err(LoadError::Stopped);
-            }
-        }
-        Ok(crowd)
+        let mut engine = Engine::new(session, carrier, count, options);
+        engine.open(progress)?;
+        Ok(Self { engine, count })
     }
 
     /// Keeps the connections alive for a span, each pinging in its turn.
@@ -140,95 +105,19 @@ impl Crowd {
         span: Duration,
         mut go_on: impl FnMut() -> bool,
     ) -> Result<usize, LoadError> {
-        let until = Instant::now() + span;
-        let count = self.connections.len().max(1);
-        let interval = self
-            .connections
-            .first()
-            .map_or(30_000, |c| c.heartbeat_interval_ms.max(1));
-        // Well inside the interval, and spread evenly over it.
-        let gap = Duration::from_millis(u64::from(interval)) * 3 / 4 / count as u32;
-        let mut next_ping = Instant::now();
-        let mut turn = 0;
-        // Nobody logs in any more.
-        let login = Login::nobody()?;
-        while Instant::now() < until && go_on() {
-            while Instant::now() >= next_ping {
-                next_ping += gap;
-                if let Some(connection) = self.connections.get_mut(turn % count)
-                    && connection.ping().is_err()
-                {
-                    self.lost += 1;
-                }
-                turn += 1;
-            }
-            let wait = next_ping.saturating_duration_since(Instant::now());
-            let mut lost = 0;
-            self.turn(
-                wait.min(Duration::from_millis(100)),
-                |connection, readiness, _| {
-                    if let Readiness::Readable(scratch) = readiness
-                        && connection.read(scratch, &login).is_err()
-                    {
-                        lost += 1;
-                    }
-                    Ok(false)
-                },
-            )?;
-            self.lost += lost;
-        }
-        Ok(self.lost)
+        let span_ns = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        let until_ns = now_ns().saturating_add(span_ns);
+        self.engine.turn_until(until_ns, |_, _| go_on())?;
+        Ok(self.engine.tally.counts.disconnects as usize)
     }
 
     /// Connections that are held.
     pub fn len(&self) -> usize {
-        self.connections.len()
+        self.count
     }
 
     /// Whether nobody is in it.
     pub fn is_empty(&self) -> bool {
-        self.connections.is_empty()
-    }
-
-    fn add(&mut self, options: CrowdOptions) -> Result<(), LoadError> {
-        let mut connection = Connection::open(options.address, options.transport)?;
-        self.poll.registry().register(
-            &mut connection.stream,
-            Token(self.connections.len()),
-            Interest::READABLE | Interest::WRITABLE,
-        )?;
-        self.connections.push(connection);
-        Ok(())
-    }
-
-    /// One round of readiness; `handle` returns true for a connection that has
-    /// just been logged in.
-    fn turn(
-        &mut self,
-        wait: Duration,
-        mut handle: impl FnMut(&mut Connection, Readiness<'_>, usize) -> Result<bool, LoadError>,
-    ) -> Result<usize, LoadError> {
-        match self.poll.poll(&mut self.events, Some(wait)) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(0),
-            Err(error) => return Err(error.into()),
-        }
-        let mut newly = 0;
-        for event in &self.events {
-            let index = event.token().0;
-            let Some(connection) = self.connections.get_mut(index) else {
-                continue;
-            };
-            if event.is_writable() && !connection.greeted {
-                connection.greeted = true;
-                handle(connection, Readiness::Connected, index)?;
-            }
-            if event.is_readable()
-                && handle(connection, Readiness::Readable(&mut self.scratch), index)?
-            {
-                newly += 1;
-            }
-        }
-        Ok(newly)
+        self.count == 0
     }
 }

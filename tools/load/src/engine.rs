@@ -10,12 +10,12 @@ use std::{
 
 use crate::{
     LoadError,
+    carrier::{Carrier, Ready},
     client::{Client, Stage, WINDOW_MAX},
     clock::{MS_NS, SECOND_NS, now_ns},
     driver::{Driver, Heard},
     schedule::{Pace, Schedule},
     sequence::Came,
-    streams::{Ready, Streams},
     tally::Tally,
 };
 
@@ -39,7 +39,7 @@ pub(crate) struct Engine<D> {
     /// The first thing that went wrong, for people.
     pub(crate) trouble: Option<String>,
     pub(crate) options: EngineOptions,
-    streams: Streams,
+    carrier: Carrier,
     clients: Vec<Client>,
     ready: Vec<Ready>,
     heard: Vec<Heard>,
@@ -76,13 +76,13 @@ const LATE_NS: u64 = 10 * MS_NS;
 // === impl Engine ===
 
 impl<D: Driver> Engine<D> {
-    pub(crate) fn new(driver: D, streams: Streams, clients: usize, options: EngineOptions) -> Self {
+    pub(crate) fn new(driver: D, carrier: Carrier, clients: usize, options: EngineOptions) -> Self {
         Self {
             driver,
             tally: Tally::new(),
             trouble: None,
             options,
-            streams,
+            carrier,
             clients: (0..clients).map(|_| Client::new()).collect(),
             ready: Vec::new(),
             heard: Vec::new(),
@@ -223,7 +223,7 @@ impl<D: Driver> Engine<D> {
     /// Cuts all connections (RST) at once; latencies count from then.
     pub(crate) fn cut_all(&mut self, now: u64) {
         for (at, client) in self.clients.iter_mut().enumerate() {
-            self.streams.cut(at);
+            self.carrier.cut(at);
             client.stage = Stage::Idle;
         }
         (self.opened, self.logged_in, self.synced) = (0, 0, 0);
@@ -241,9 +241,9 @@ impl<D: Driver> Engine<D> {
     }
 
     fn begin(&mut self, client: usize) -> Result<(), LoadError> {
-        self.streams.connect(client)?;
+        self.carrier.connect(client)?;
         self.clients[client].stage = Stage::Opening;
-        self.driver.open(client, self.streams.out(client))
+        self.driver.open(client, self.carrier.out(client))
     }
 
     // --- a turn ---
@@ -252,7 +252,7 @@ impl<D: Driver> Engine<D> {
         let until_ns = self.wake_ns(until_ns);
         let mut ready = std::mem::take(&mut self.ready);
         ready.clear();
-        self.streams.wait(until_ns, &mut ready)?;
+        self.carrier.wait(until_ns, &mut ready)?;
         let now = now_ns();
         self.last_turn_ns = now;
         self.take_due(now);
@@ -297,7 +297,7 @@ impl<D: Driver> Engine<D> {
     fn serve(&mut self, ready: Ready) {
         let client = ready.client;
         if ready.connected && self.clients[client].stage == Stage::Opening {
-            if let Err(error) = self.streams.connected(client) {
+            if let Err(error) = self.carrier.connected(client) {
                 return self.lose(client, &error);
             }
             self.mark_dirty(client);
@@ -315,7 +315,7 @@ impl<D: Driver> Engine<D> {
     fn read(&mut self, client: usize) -> Result<(), LoadError> {
         let (driver, heard) = (&mut self.driver, &mut self.heard);
         let outcome = self
-            .streams
+            .carrier
             .read(client, |came, out| driver.take(client, came, out, heard));
         let now = now_ns();
         let mut heard = std::mem::take(&mut self.heard);
@@ -405,7 +405,7 @@ impl<D: Driver> Engine<D> {
             let Some((message, is_first)) = it.next_message(is_open && !is_awaited, due) else {
                 break;
             };
-            self.driver.send(client, message, self.streams.out(client));
+            self.driver.send(client, message, self.carrier.out(client));
             counts.sent += u64::from(is_first);
             wrote = true;
         }
@@ -426,7 +426,7 @@ impl<D: Driver> Engine<D> {
                 }
                 Some(number) => {
                     if let Some(message) = self.clients[client].again(number) {
-                        self.driver.send(client, message, self.streams.out(client));
+                        self.driver.send(client, message, self.carrier.out(client));
                         self.mark_dirty(client);
                     }
                 }
@@ -441,7 +441,7 @@ impl<D: Driver> Engine<D> {
             self.settling.pop_front();
             self.clients[client].is_settling = false;
             if self.clients[client].stage == Stage::Ready {
-                self.driver.settle(client, self.streams.out(client));
+                self.driver.settle(client, self.carrier.out(client));
                 self.mark_dirty(client);
             }
         }
@@ -455,7 +455,7 @@ impl<D: Driver> Engine<D> {
             let (at_ns, client) = self.next_heartbeat;
             self.next_heartbeat = (at_ns + gap_ns.max(1), (client + 1) % self.clients.len());
             if self.clients[client].stage == Stage::Ready {
-                self.driver.keep_alive(client, self.streams.out(client));
+                self.driver.keep_alive(client, self.carrier.out(client));
                 self.mark_dirty(client);
             }
         }
@@ -471,7 +471,7 @@ impl<D: Driver> Engine<D> {
         let mut dirty = std::mem::take(&mut self.dirty);
         for client in dirty.drain(..) {
             self.clients[client].is_dirty = false;
-            if let Err(error) = self.streams.write(client) {
+            if let Err(error) = self.carrier.write(client) {
                 self.lose(client, &error);
             }
         }
@@ -479,7 +479,7 @@ impl<D: Driver> Engine<D> {
     }
 
     fn lose(&mut self, client: usize, error: &LoadError) {
-        self.streams.cut(client);
+        self.carrier.cut(client);
         let stage = std::mem::replace(&mut self.clients[client].stage, Stage::Gone);
         if stage == Stage::Gone {
             return;

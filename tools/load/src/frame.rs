@@ -13,6 +13,9 @@ pub enum LoadTransport {
     Tcp,
     /// One packet a binary WebSocket message.
     WebSocket,
+    /// Datagram sessions: one packet a message. Between driver and session they are
+    /// framed as over TCP.
+    Udp,
 }
 
 /// A whole frame among the bytes that have come.
@@ -29,11 +32,12 @@ const MASK_BYTES: usize = 4;
 // === impl LoadTransport ===
 
 impl LoadTransport {
-    /// `tcp` or `ws`.
+    /// `tcp`, `ws` or `udp`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
             Self::WebSocket => "ws",
+            Self::Udp => "udp",
         }
     }
 
@@ -41,7 +45,7 @@ impl LoadTransport {
     pub(crate) fn frame(self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
         let start = out.len();
         match self {
-            Self::Tcp => {
+            Self::Tcp | Self::Udp => {
                 out.extend([0; 4]);
                 write(out);
                 let bytes = (out.len() - start - 4) as u32;
@@ -85,7 +89,7 @@ impl LoadTransport {
     }
 
     fn head(self, bytes: &[u8]) -> Option<(usize, u64, bool)> {
-        if self == Self::Tcp {
+        if self != Self::WebSocket {
             let head: [u8; 4] = bytes.get(..4)?.try_into().ok()?;
             return Some((4, u64::from(u32::from_be_bytes(head)), true));
         }
@@ -115,7 +119,11 @@ mod tests {
 
     #[test]
     fn frames_of_all_lengths_are_read_again() {
-        for transport in [LoadTransport::Tcp, LoadTransport::WebSocket] {
+        for transport in [
+            LoadTransport::Tcp,
+            LoadTransport::WebSocket,
+            LoadTransport::Udp,
+        ] {
             for length in [0, 1, 125, 126, 4_000, FRAME_MAX_BYTES - 1] {
                 let mut out = vec![7];
                 transport.frame(&mut out, |out| out.extend(std::iter::repeat_n(9, length)));

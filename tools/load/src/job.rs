@@ -1,14 +1,17 @@
 //! A generator process's work: what it is told to do, what it tells meanwhile, and
 //! what it ends with. All of it is JSON between processes.
 
-use std::net::SocketAddr;
+use std::{io, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
+use sluice_codec::datagram::{KeyError, ServerPins};
 
 use crate::{
     LoadError, LoadTransport, Login, Pace,
+    carrier::Carrier,
     clock::MS_NS,
     course::{self, Course},
+    datagrams::Datagrams,
     engine::{Engine, EngineOptions},
     rounds::{Counted, Rounds},
     session::{Session, Talk},
@@ -26,6 +29,8 @@ pub struct Job {
     pub address: SocketAddr,
     /// By what.
     pub transport: LoadTransport,
+    /// Of the server, for datagrams.
+    pub pins: Option<String>,
     /// A client each.
     pub logins: Vec<Login>,
     /// Messages that a client may have unacked, if the server grants so many; at most
@@ -274,23 +279,37 @@ impl Job {
         let clients = self.logins.len();
         let logins = self.logins.clone();
         let session = Session::bare(self.transport, talk, logins, self.body_bytes);
-        let streams = Streams::new(floor, clients)?;
+        let carrier = self.carrier(floor, None)?;
         Ok(Engine::new(
             session,
-            streams,
+            carrier,
             clients,
             self.engine_options(),
         ))
     }
 
+    fn carrier(&self, address: SocketAddr, pins: Option<ServerPins>) -> io::Result<Carrier> {
+        let clients = self.logins.len();
+        Ok(match self.transport {
+            LoadTransport::Tcp | LoadTransport::WebSocket => {
+                Carrier::Streams(Streams::new(address, clients)?)
+            }
+            LoadTransport::Udp => {
+                Carrier::Datagrams(Box::new(Datagrams::new(address, pins, clients)?))
+            }
+        })
+    }
+
     /// Its clients, not connected yet.
     pub(crate) fn engine(self, talk: Talk) -> Result<Engine<Session>, LoadError> {
         let clients = self.logins.len();
-        let streams = Streams::new(self.address, clients)?;
+        let pins = self.pins.as_deref().map(str::parse).transpose();
+        let pins = pins.map_err(|error: KeyError| LoadError::Unexpected(error.to_string()))?;
+        let carrier = self.carrier(self.address, pins)?;
         let options = self.engine_options();
         let host = self.address.to_string();
         let session = Session::new(self.transport, host, talk, self.logins, self.body_bytes);
-        Ok(Engine::new(session, streams, clients, options))
+        Ok(Engine::new(session, carrier, clients, options))
     }
 
     pub(crate) fn engine_options(&self) -> EngineOptions {

@@ -5,12 +5,14 @@
 //! [`Driver`]. [`Crowd`] and [`Swarm`] hold idle connections, streams and datagrams.
 //! Bounded by the count it is given and by the open files of the process.
 
+mod carrier;
 mod client;
 mod clock;
-mod connection;
 pub mod cores;
 mod course;
 mod crowd;
+mod datagram_echo;
+mod datagrams;
 mod driver;
 mod echo;
 mod engine;
@@ -31,6 +33,7 @@ mod tally;
 pub use client::WINDOW_MAX;
 pub use clock::now_ns;
 pub use crowd::{Crowd, CrowdOptions, LoadError};
+pub use datagram_echo::DatagramEcho;
 pub use driver::{Driver, Heard, Message};
 pub use echo::EchoServer;
 pub use frame::LoadTransport;

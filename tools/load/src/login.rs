@@ -3,12 +3,14 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use sluice_codec::encode_packet;
 use sluice_protocol::{
     DeviceId, IdError, PROTOCOL_VERSION, UserId,
-    packet::{self, packet::Body},
+    limits::FRAME_MAX_BYTES,
+    packet::{self, Packet, packet::Body},
 };
 
-use crate::{LoadError, connection::encoded};
+use crate::LoadError;
 
 /// Who logs in.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -31,7 +33,7 @@ impl Login {
     pub(crate) fn packet(&self) -> Result<Vec<u8>, LoadError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let nonce: u128 = rand::random();
-        encoded(Body::Connect(packet::Connect {
+        let connect = Body::Connect(packet::Connect {
             protocol_version: PROTOCOL_VERSION,
             token: self.token.clone(),
             device_id: self.device.to_string(),
@@ -40,12 +42,14 @@ impl Login {
             time_ms: now.map(|span| span.as_millis() as u64).unwrap_or_default(),
             agent: concat!("sluice-load/", env!("CARGO_PKG_VERSION")).to_owned(),
             ..Default::default()
-        }))
-    }
-
-    pub(crate) fn nobody() -> Result<Self, LoadError> {
-        let nobody = ("nobody".to_owned(), "held".to_owned(), String::new());
-        Self::try_from(nobody).map_err(|error| LoadError::Unexpected(error.to_string()))
+        });
+        let packet = Packet {
+            id: 1,
+            body: Some(connect),
+        };
+        let encoded = encode_packet(&packet, FRAME_MAX_BYTES);
+        let encoded = encoded.map_err(|error| LoadError::Unexpected(error.to_string()))?;
+        Ok(encoded.to_vec())
     }
 }
 

@@ -139,7 +139,7 @@ impl Driver for Session {
             return Ok(());
         }
         match self.transport {
-            LoadTransport::Tcp => self.log_in(client, out),
+            LoadTransport::Tcp | LoadTransport::Udp => self.log_in(client, out),
             LoadTransport::WebSocket => {
                 self.members[client].is_upgraded = false;
                 let request = format!(

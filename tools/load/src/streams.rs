@@ -13,6 +13,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
     LoadError,
+    carrier::Ready,
     clock::{Alarm, MS_NS, now_ns},
 };
 
@@ -35,16 +36,6 @@ struct Stream {
     written: usize,
     is_connected: bool,
     is_blocked: bool,
-}
-
-/// What became of a client's socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ready {
-    pub(crate) client: usize,
-    /// It is connected, just now.
-    pub(crate) connected: bool,
-    pub(crate) readable: bool,
-    pub(crate) writable: bool,
 }
 
 const ALARM: Token = Token(usize::MAX);

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use sluice_load::{LoadTransport, Pace, WINDOW_MAX};
 use tokio_util::sync::CancellationToken;
 
-use super::{Spans, Subject, body, check_open_files, count, depth, finish, pace, stream};
+use super::{Spans, Subject, body, check_open_files, count, depth, finish, pace, transport};
 use crate::{
     bench::{
         chat::{ChatOptions, chat},
@@ -27,8 +27,8 @@ use crate::{
     sluice bench chat --rate 5000 --connections 10000 --duration 30 --json\n  \
     sluice bench chat --rate max --transport ws --depth 4")]
 pub(super) struct Args {
-    /// tcp or ws
-    #[arg(long, default_value = "tcp", value_parser = stream)]
+    /// tcp, ws or udp
+    #[arg(long, default_value = "tcp", value_parser = transport)]
     transport: LoadTransport,
     /// Connections; an even number
     #[arg(long, value_name = "N", default_value = "1000", value_parser = count)]
@@ -57,7 +57,7 @@ pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
         );
         return Err(WrongUse(error).into());
     }
-    check_open_files(args.connections)?;
+    check_open_files(args.transport, args.connections)?;
     let seconds = args.spans.warm_up + args.spans.duration;
     let live = Live::new(args.connections, seconds)?;
     let options = ChatOptions {

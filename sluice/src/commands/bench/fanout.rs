@@ -84,5 +84,5 @@ fn check(args: &Args) -> Result<(), WrongUse> {
         )));
     }
     // The generator holds as many again to the floor.
-    check_open_files(args.connections.saturating_mul(2))
+    check_open_files(args.transport, args.connections.saturating_mul(2))
 }

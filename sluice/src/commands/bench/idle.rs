@@ -7,9 +7,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use sluice_load::LoadTransport;
 use tokio_util::sync::CancellationToken;
 
-use super::{Subject, at_least_one, check_open_files, count, finish};
+use super::{Subject, at_least_one, check_open_files, count, finish, transport};
 use crate::{
-    bench::idle::{IdleOptions, IdleTransport, idle},
+    bench::idle::{IdleOptions, idle},
     cli::Stopped,
 };
 
@@ -34,7 +34,7 @@ use crate::{
 pub(super) struct Args {
     /// tcp, ws or udp
     #[arg(long, default_value = "tcp", value_parser = transport)]
-    transport: IdleTransport,
+    transport: LoadTransport,
     /// Connections to hold
     #[arg(long, value_name = "N", default_value = "10000", value_parser = count)]
     connections: usize,
@@ -47,9 +47,7 @@ pub(super) struct Args {
 
 /// Runs the command.
 pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
-    if let IdleTransport::Stream(_) = args.transport {
-        check_open_files(args.connections)?;
-    }
+    check_open_files(args.transport, args.connections)?;
     let progress = ProgressBar::new(args.connections as u64);
     let style = ProgressStyle::with_template("{msg:24} {wide_bar} {pos}/{len} {per_sec} {elapsed}");
     progress.set_style(style.context("the progress bar's template")?);
@@ -73,15 +71,4 @@ pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
         report.errors
     );
     finish(args.subject.json, &report, table, report.errors as u64)
-}
-
-fn transport(name: &str) -> Result<IdleTransport, String> {
-    match name {
-        "tcp" => Ok(IdleTransport::Stream(LoadTransport::Tcp)),
-        "ws" => Ok(IdleTransport::Stream(LoadTransport::WebSocket)),
-        "udp" => Ok(IdleTransport::Datagram),
-        other => Err(format!(
-            "there is no transport {other:?}; there are tcp, ws and udp"
-        )),
-    }
 }

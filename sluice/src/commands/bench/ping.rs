@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use sluice_load::LoadTransport;
 use tokio_util::sync::CancellationToken;
 
-use super::{Spans, Subject, check_open_files, count, depth, finish, stream};
+use super::{Spans, Subject, check_open_files, count, depth, finish, transport};
 use crate::{
     bench::{
         live::Live,
@@ -27,8 +27,8 @@ use crate::{
     A round trip is counted from when the ping was written; rates are medians over the rounds.\n\
     Where it says bound by the generator, the ratio flatters the gateway: both wait for it.")]
 pub(super) struct Args {
-    /// tcp or ws
-    #[arg(long, default_value = "tcp", value_parser = stream)]
+    /// tcp, ws or udp
+    #[arg(long, default_value = "tcp", value_parser = transport)]
     transport: LoadTransport,
     /// Connections
     #[arg(long, value_name = "N", default_value = "100", value_parser = count)]
@@ -45,7 +45,7 @@ pub(super) struct Args {
 /// Runs the command.
 pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
     // The generator holds as many again to the floor.
-    check_open_files(args.connections.saturating_mul(2))?;
+    check_open_files(args.transport, args.connections.saturating_mul(2))?;
     let seconds = args.spans.warm_up + args.spans.duration;
     let live = Live::new(args.connections, seconds)?;
     let options = PingOptions {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use sluice_load::{LoadTransport, Pace};
 use tokio_util::sync::CancellationToken;
 
-use super::{Spans, body, check_open_files, count, depth, finish, pace, stream};
+use super::{Spans, body, check_open_files, count, depth, finish, pace, transport};
 use crate::{
     bench::{
         live::Live,
@@ -24,8 +24,8 @@ use crate::{
     sluice bench request --rate max\n  \
     sluice bench request --rate 2000 --connections 5000 --json")]
 pub(super) struct Args {
-    /// tcp or ws
-    #[arg(long, default_value = "tcp", value_parser = stream)]
+    /// tcp, ws or udp
+    #[arg(long, default_value = "tcp", value_parser = transport)]
     transport: LoadTransport,
     /// Connections
     #[arg(long, value_name = "N", default_value = "1000", value_parser = count)]
@@ -48,7 +48,7 @@ pub(super) struct Args {
 
 /// Runs the command.
 pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
-    check_open_files(args.connections)?;
+    check_open_files(args.transport, args.connections)?;
     let seconds = args.spans.warm_up + args.spans.duration;
     let live = Live::new(args.connections, seconds)?;
     let options = RequestOptions {

@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use sluice_load::LoadTransport;
 use tokio_util::sync::CancellationToken;
 
-use super::{Subject, at_least_one, check_open_files, count, finish, stream};
+use super::{Subject, at_least_one, check_open_files, count, finish, transport};
 use crate::{
     bench::{
         live::Live,
@@ -24,8 +24,8 @@ use crate::{
     sluice bench storm --connections 15000\n  \
     sluice bench storm --connections 5000 --transport ws --json")]
 pub(super) struct Args {
-    /// tcp or ws
-    #[arg(long, default_value = "tcp", value_parser = stream)]
+    /// tcp, ws or udp
+    #[arg(long, default_value = "tcp", value_parser = transport)]
     transport: LoadTransport,
     /// Connections
     #[arg(long, value_name = "N", default_value = "5000", value_parser = count)]
@@ -42,7 +42,7 @@ pub(super) struct Args {
 
 /// Runs the command.
 pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
-    check_open_files(args.connections)?;
+    check_open_files(args.transport, args.connections)?;
     let live = Live::new(args.connections, 2 * args.duration)?;
     let options = StormOptions {
         transport: args.transport,
