@@ -10,6 +10,7 @@ mod generator;
 pub mod idle;
 pub mod live;
 pub mod ping;
+mod plot;
 pub mod report;
 pub mod request;
 pub mod storm;

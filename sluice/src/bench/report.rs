@@ -4,7 +4,7 @@
 use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
 use serde::Serialize;
 
-use super::generator::Findings;
+use super::{generator::Findings, plot::Plots};
 
 /// The figures that all workloads have in common.
 #[derive(Debug, Clone, Serialize)]
@@ -45,6 +45,9 @@ pub struct Common {
     pub late: u64,
     /// Processes that made the load, a thread each.
     pub generators: usize,
+    /// What an SVG shows.
+    #[serde(skip)]
+    pub plots: Plots,
     /// The first thing that went wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
@@ -113,9 +116,23 @@ impl Common {
             overflows: counts.overflows,
             late: counts.late,
             generators: findings.outcomes.len(),
+            plots: Plots::of(findings),
             trouble: findings.outcomes.iter().find_map(|it| it.trouble.clone()),
             machine: Machine::this(settings),
         }
+    }
+
+    /// What was measured, in a line.
+    pub fn title(&self) -> String {
+        format!(
+            "sluice bench {}: {} connections by {}, {:.0} s, {} × {}",
+            self.workload,
+            self.connections,
+            self.transport,
+            self.duration_s,
+            self.machine.cores,
+            self.machine.cpu
+        )
     }
 
     /// For people: the workload's own figures first.

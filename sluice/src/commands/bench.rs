@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     bench::{
         RunningServer,
+        report::Common,
         worker::{self, EchoKind},
     },
     cli::WrongUse,
@@ -58,7 +59,7 @@ enum Workload {
     },
 }
 
-/// What is measured, and how it is told.
+/// What is measured.
 #[derive(Debug, clap::Args)]
 struct Subject {
     /// Measure a server that runs on this machine instead, by its HTTP address
@@ -67,9 +68,17 @@ struct Subject {
     /// That server's data folder: there are its key for tokens and its process id
     #[arg(long, value_name = "DIR", requires = "server")]
     data_dir: Option<PathBuf>,
+}
+
+/// What is done with the figures.
+#[derive(Debug, clap::Args)]
+struct Output {
     /// One JSON object on standard output at the end, instead of a table
     #[arg(long)]
     json: bool,
+    /// Plots of latency by percentile and over time, and of the rate, into this file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 }
 
 /// How long.
@@ -107,23 +116,34 @@ async fn blocking(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints a report; its errors are the command's failure.
+/// Prints a report, and draws it; its errors are the command's failure.
 fn finish(
-    json: bool,
+    output: &Output,
     report: &impl Serialize,
     table: String,
-    errors: u64,
+    common: &Common,
 ) -> anyhow::Result<ExitCode> {
-    let mut stdout = std::io::stdout().lock();
-    if json {
-        writeln!(stdout, "{}", serde_json::to_string(report)?)?;
-    } else {
-        writeln!(stdout, "{table}")?;
+    print(output.json, report, table)?;
+    if let Some(path) = &output.svg {
+        common.plots.write(path, &common.title())?;
     }
-    Ok(match errors {
+    Ok(exit_code(common.errors))
+}
+
+fn print(json: bool, report: &impl Serialize, table: String) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match json {
+        true => writeln!(stdout, "{}", serde_json::to_string(report)?)?,
+        false => writeln!(stdout, "{table}")?,
+    }
+    Ok(())
+}
+
+fn exit_code(errors: u64) -> ExitCode {
+    match errors {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
-    })
+    }
 }
 
 // === impl Subject ===

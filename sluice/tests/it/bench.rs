@@ -135,8 +135,19 @@ const CHAT_FIGURES: [&str; 7] = [
 
 #[test]
 fn pairs_chat_at_a_rate_and_nothing_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let plots = folder.path().join("chat.svg");
     let few = ["--connections", "10", "--rate", "100", "--warm-up", "0"];
-    let report = bench("chat", &few);
+    let drawn = ["--svg", plots.to_str().unwrap()];
+    let report = bench("chat", &[&few[..], &drawn].concat());
+    let plots = std::fs::read_to_string(plots).unwrap();
+    for title in [
+        "sluice bench chat",
+        "Latency by percentile",
+        "Rate over time",
+    ] {
+        assert!(plots.contains(title), "{title}: {plots}");
+    }
     assert_figures(&report, &CHAT_FIGURES);
     assert_eq!(report["sent"], 100);
     assert_eq!(report["rate_per_s"], 100.0);

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use sluice_load::{LoadTransport, Pace, WINDOW_MAX};
 use tokio_util::sync::CancellationToken;
 
-use super::{Spans, Subject, body, check_open_files, count, depth, finish, pace, transport};
+use super::{
+    Output, Spans, Subject, body, check_open_files, count, depth, finish, pace, transport,
+};
 use crate::{
     bench::{
         chat::{ChatOptions, chat},
@@ -46,6 +48,8 @@ pub(super) struct Args {
     spans: Spans,
     #[command(flatten)]
     subject: Subject,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Runs the command.
@@ -74,6 +78,5 @@ pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
         report = chat(options, live, shutdown.clone()) => report?,
         () = shutdown.cancelled() => return Err(Stopped("the end").into()),
     };
-    let errors = report.common.errors;
-    finish(args.subject.json, &report, report.table(), errors)
+    finish(&args.output, &report, report.table(), &report.common)
 }

@@ -6,7 +6,7 @@ use sluice_load::{LoadTransport, Pace};
 use sluice_protocol::limits::GROUP_MEMBERS_MAX;
 use tokio_util::sync::CancellationToken;
 
-use super::{Spans, Subject, body, check_open_files, count, depth, finish, pace, stream};
+use super::{Output, Spans, Subject, body, check_open_files, count, depth, finish, pace, stream};
 use crate::{
     bench::{
         fanout::{FanoutOptions, fanout},
@@ -47,6 +47,8 @@ pub(super) struct Args {
     spans: Spans,
     #[command(flatten)]
     subject: Subject,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Runs the command.
@@ -68,8 +70,7 @@ pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
         report = fanout(options, live, shutdown.clone()) => report?,
         () = shutdown.cancelled() => return Err(Stopped("the end").into()),
     };
-    let errors = report.common.errors;
-    finish(args.subject.json, &report, report.table(), errors)
+    finish(&args.output, &report, report.table(), &report.common)
 }
 
 fn check(args: &Args) -> Result<(), WrongUse> {

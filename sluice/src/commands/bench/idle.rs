@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use sluice_load::LoadTransport;
 use tokio_util::sync::CancellationToken;
 
-use super::{Subject, at_least_one, check_open_files, count, finish, transport};
+use super::{Subject, at_least_one, check_open_files, count, exit_code, print, transport};
 use crate::{
     bench::idle::{IdleOptions, idle},
     cli::Stopped,
@@ -43,6 +43,9 @@ pub(super) struct Args {
     duration: u64,
     #[command(flatten)]
     subject: Subject,
+    /// One JSON object on standard output at the end, instead of text
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs the command.
@@ -70,5 +73,6 @@ pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
         report.kernel_bytes_per_connection,
         report.errors
     );
-    finish(args.subject.json, &report, table, report.errors as u64)
+    print(args.json, &report, table)?;
+    Ok(exit_code(report.errors as u64))
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use sluice_load::LoadTransport;
 use tokio_util::sync::CancellationToken;
 
-use super::{Spans, Subject, check_open_files, count, depth, finish, transport};
+use super::{Output, Spans, Subject, check_open_files, count, depth, finish, transport};
 use crate::{
     bench::{
         live::Live,
@@ -40,6 +40,8 @@ pub(super) struct Args {
     spans: Spans,
     #[command(flatten)]
     subject: Subject,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Runs the command.
@@ -60,6 +62,5 @@ pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
         report = ping(options, live, shutdown.clone()) => report?,
         () = shutdown.cancelled() => return Err(Stopped("the end").into()),
     };
-    let errors = report.common.errors;
-    finish(args.subject.json, &report, report.table(), errors)
+    finish(&args.output, &report, report.table(), &report.common)
 }

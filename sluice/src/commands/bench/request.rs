@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use sluice_load::{LoadTransport, Pace};
 use tokio_util::sync::CancellationToken;
 
-use super::{Spans, body, check_open_files, count, depth, finish, pace, transport};
+use super::{Output, Spans, body, check_open_files, count, depth, finish, pace, transport};
 use crate::{
     bench::{
         live::Live,
@@ -41,9 +41,8 @@ pub(super) struct Args {
     body: usize,
     #[command(flatten)]
     spans: Spans,
-    /// One JSON object on standard output at the end, instead of a table
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Runs the command.
@@ -64,6 +63,5 @@ pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
         report = request(options, live, shutdown.clone()) => report?,
         () = shutdown.cancelled() => return Err(Stopped("the end").into()),
     };
-    let errors = report.common.errors;
-    finish(args.json, &report, report.table(), errors)
+    finish(&args.output, &report, report.table(), &report.common)
 }

@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use sluice_load::LoadTransport;
 use tokio_util::sync::CancellationToken;
 
-use super::{Subject, at_least_one, check_open_files, count, finish, transport};
+use super::{Output, Subject, at_least_one, check_open_files, count, finish, transport};
 use crate::{
     bench::{
         live::Live,
@@ -38,6 +38,8 @@ pub(super) struct Args {
     duration: u64,
     #[command(flatten)]
     subject: Subject,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Runs the command.
@@ -55,6 +57,5 @@ pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
         report = storm(options, live, shutdown.clone()) => report?,
         () = shutdown.cancelled() => return Err(Stopped("the end").into()),
     };
-    let errors = report.common.errors;
-    finish(args.subject.json, &report, report.table(), errors)
+    finish(&args.output, &report, report.table(), &report.common)
 }
