@@ -275,8 +275,8 @@ fn a_slot_is_small() {
 fn an_idle_stream_costs_few_bytes_of_heap() {
     const COUNT: usize = 224;
     let max_bytes = |kind| match kind {
-        TransportKind::SealedTcp => 290,
-        _ => 200,
+        TransportKind::SealedTcp => 248,
+        _ => 184,
     };
     for kind in STREAMS {
         let (mut bench, sockets) = (bench(), Sockets::listen());
