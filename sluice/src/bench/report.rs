@@ -45,6 +45,8 @@ pub struct Common {
     pub late: u64,
     /// Processes that made the load, a thread each.
     pub generators: usize,
+    /// Their priority: below 0 they go before the server, where that was allowed.
+    pub generator_nice: i32,
     /// What an SVG shows.
     #[serde(skip)]
     pub plots: Plots,
@@ -116,6 +118,7 @@ impl Common {
             overflows: counts.overflows,
             late: counts.late,
             generators: findings.outcomes.len(),
+            generator_nice: findings.outcomes.first().map_or(0, |it| it.nice),
             plots: Plots::of(findings),
             trouble: findings.outcomes.iter().find_map(|it| it.trouble.clone()),
             machine: Machine::this(settings),

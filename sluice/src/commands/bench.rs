@@ -29,7 +29,8 @@ use crate::{
 #[command(
     after_help = "Each workload starts a server process of its own, makes its users there, \
     and logs them in by tokens minted with the server's key, so that no password is hashed. The \
-    load comes from another process. Exit status 0 only when nothing was lost or refused.\n\n\
+    load comes from another process, which goes before the server (nice -10) where it may: else it \
+    would measure how long it queues for a core itself. Exit status 0 only when nothing was lost or refused.\n\n\
     Measure release builds, and run nothing beside."
 )]
 pub struct Args {
