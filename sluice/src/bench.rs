@@ -1,8 +1,8 @@
 //! `sluice bench`: what the gateway can do, measured.
 //!
-//! A workload a file. What is common to all: the server under measure ([`subject`]),
-//! the processes that make the load ([`generator`], and [`worker`] on their side),
-//! and what a report says beside the workload's own figures ([`report`]).
+//! A workload a file. What is common to all: the server under measure (`subject`),
+//! the processes that make the load (`generator`, and `worker` on their side),
+//! and what a report says beside the workload's own figures (`report`).
 
 pub mod chat;
 pub mod fanout;
