@@ -173,7 +173,12 @@ impl Channel {
             );
             self.refuse(bench, id, &refusal, bytes::Bytes::new());
         }
-        self.requests.take_if(|requests| requests.is_empty());
+        self.requests.take_if(|requests| {
+            // Of a pull whose answer was lost nothing is said, but it ends, too: a
+            // channel that waits for something doesn't sleep.
+            requests.pulls(bench.now.mono_ms);
+            requests.is_empty()
+        });
     }
 
     /// Some output was written (`progress`) or the socket is full.

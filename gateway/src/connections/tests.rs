@@ -301,6 +301,28 @@ fn an_idle_stream_costs_few_bytes_of_heap() {
     }
 }
 
+#[test]
+fn an_answer_that_never_comes_keeps_nobody_awake() {
+    for kind in STREAMS {
+        let (mut bench, sockets) = (bench(), Sockets::listen());
+        let mut connections = Connections::new(10, Arc::default());
+        let made = |key| idle(kind, sockets.connect(), key, "alice");
+        let key = take_in(&mut connections, &mut bench, made);
+        let channel = &mut connections.get_mut(key).unwrap().channel;
+        let requests = channel.requests.get_or_insert_default();
+        requests.insert_pull(7, bench.now.mono_ms);
+        connections.rest(&mut bench);
+        assert!(!connections.is_asleep(key));
+        // The client is heard meanwhile, and the timer fires.
+        bench.now.mono_ms += 20_000;
+        let connection = connections.get_mut(key).unwrap();
+        connection.channel.last_inbound_ms = bench.now.mono_ms;
+        connection.on_timer(&mut bench);
+        connections.rest(&mut bench);
+        assert!(connections.is_asleep(key), "{kind:?}");
+    }
+}
+
 /// Who is heard often pays nothing for sleeping.
 #[test]
 fn a_ping_pong_allocates_nothing_here() {
