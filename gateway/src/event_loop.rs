@@ -321,6 +321,10 @@ impl EventLoop {
     /// Takes back what was said again for a channel that has closed meanwhile.
     fn confirm(&mut self, bind: Bind) {
         let key = ChannelKey::of(bind.route.connection);
+        if self.connections.is_asleep(key) {
+            // Only who is open sleeps, and a sweep is not to wake them all.
+            return;
+        }
         let connection = self.connections.get_mut(key);
         if !connection.is_some_and(|connection| connection.channel.is_open()) {
             self.bench.unbind(bind.user, bind.route.device, key);
