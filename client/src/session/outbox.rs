@@ -53,9 +53,7 @@ pub(super) struct Unacked {
     troubles: u32,
 }
 
-/// The longest wait for an ack is the shortest times 2 to this.
-const RESEND_SHIFT_MAX: u32 = 3;
-/// As [`RESEND_SHIFT_MAX`], for the wait after refusals in a row.
+/// The longest wait after refusals in a row is the shortest times 2 to this.
 const SETBACK_SHIFT_MAX: u32 = 9;
 /// A line that was refused goes on after this span, doubled each time.
 const SETBACK_PAUSE_MS: u64 = 20;
@@ -325,9 +323,8 @@ impl Line {
             None => Bytes::new(),
         };
         let unacked = self.sends.get_mut(self.sent)?;
-        let wait = ack_timeout_ms << unacked.transmissions.min(RESEND_SHIFT_MAX);
         unacked.packet_id = packet_id;
-        unacked.wait = AnswerWait::new(now_ms, wait);
+        unacked.wait = AnswerWait::new(now_ms, ack_timeout_ms, unacked.transmissions);
         unacked.transmissions = unacked.transmissions.saturating_add(1);
         self.sent += 1;
         Some(packet::Send {

@@ -117,3 +117,32 @@ fn where_something_is_heard_an_ack_may_take_longer() {
         world.check();
     }
 }
+
+/// A service that is away for a while, while others push on, costs a send no more than
+/// the longest of the waits that double.
+#[test]
+fn what_is_heard_does_not_lengthen_the_waits_that_have_grown() {
+    let mut world = World::new(&USERS[..1], SessionConfig::default(), 3);
+    world.keeps_itself_alive = true;
+    world.run_for(1_000);
+    world.faults.answer_lost = 1000;
+    world.send(0, &pair("alice", "bob"), "once".to_owned());
+    let mut at_s = Vec::new();
+    for now_s in 0..300 {
+        let before = world.sends;
+        let conn = world.devices[0].conn.unwrap();
+        let notice = packet::TypingNotice::default();
+        world.server.push_to(conn, Body::TypingNotice(notice));
+        world.run_for(1_000);
+        at_s.extend((before..world.sends).map(|_| now_s));
+    }
+    let waits: Vec<_> = at_s.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(at_s.len() >= 5, "{at_s:?}");
+    assert!(
+        waits.iter().all(|wait| (35..=85).contains(wait)),
+        "{waits:?}"
+    );
+    world.faults.answer_lost = 0;
+    world.run_for(120_000);
+    world.check();
+}
