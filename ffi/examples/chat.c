@@ -48,7 +48,11 @@ static int open_socket(const char *address, const char *port) {
   int opened = socket(AF_INET, SOCK_DGRAM, 0);
   server.sin_family = AF_INET;
   server.sin_port = htons((uint16_t)atoi(port));
-  if (opened < 0 || inet_pton(AF_INET, address, &server.sin_addr) != 1 ||
+  if (inet_pton(AF_INET, address, &server.sin_addr) != 1) {
+    fprintf(stderr, "%s is no IPv4 address\n", address);
+    exit(1);
+  }
+  if (opened < 0 ||
       connect(opened, (struct sockaddr *)&server, sizeof server) != 0) {
     perror("socket");
     exit(1);

@@ -17,15 +17,19 @@ use sluice_protocol::limits::FRAME_MAX_BYTES;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Where TCP clients connect; `None` for no TCP. Port 0 picks a free one.
+    /// Where TCP clients connect; `None` (in a file: `off`) for no TCP. Port 0 picks a free one.
+    #[serde(deserialize_with = "address_or_off")]
     pub tcp_address: Option<SocketAddr>,
     /// Where WebSocket clients connect; `None` for no WebSocket.
+    #[serde(deserialize_with = "address_or_off")]
     pub ws_address: Option<SocketAddr>,
     /// Where UDP clients connect; `None` for no UDP. Port 0 picks a free one.
+    #[serde(deserialize_with = "address_or_off")]
     pub udp_address: Option<SocketAddr>,
     /// Whether TCP clients may encrypt (SPEC, 17), or must.
     pub tcp_encryption: TcpEncryption,
     /// Health, metrics and the list of connections; `None` for no admin HTTP.
+    #[serde(deserialize_with = "address_or_off")]
     pub admin_address: Option<SocketAddr>,
     /// Bearer token for `/metrics` and `/admin`; empty: none is asked for.
     pub admin_token: AdminToken,
@@ -357,6 +361,22 @@ impl std::fmt::Debug for AdminToken {
 }
 
 /// Names become parts of stream names, where other characters have a meaning.
+/// An address, or the word `off`.
+fn address_or_off<'de, D: serde::Deserializer<'de>>(
+    source: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(source)?;
+    if text == "off" {
+        return Ok(None);
+    }
+    let address = text.parse().map(Some);
+    address.map_err(|_| {
+        serde::de::Error::custom(format!(
+            "{text:?} is neither an address and a port, such as 127.0.0.1:8901, nor \"off\""
+        ))
+    })
+}
+
 fn is_service_name(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     (1..=64).contains(&name.len()) && name.chars().all(allowed)

@@ -29,4 +29,4 @@ pub(crate) use palette::Palette;
 pub(crate) use render::{Page, Render, type_name};
 pub(crate) use screen::Screen;
 pub(crate) use talk::{Talk, close, now_ms};
-pub(crate) use trouble::{disconnected, kicked};
+pub(crate) use trouble::{disconnected, kicked, told};

@@ -24,6 +24,7 @@ pub fn open(config: &Config) -> anyhow::Result<Vec<ServerKey>> {
     }
     let path = key_file(config);
     if let Some(keys) = read(&path)? {
+        warn_if_others_read(&path);
         return Ok(keys);
     }
     let key = ServerKey::from_secret(rand::random());
@@ -110,7 +111,6 @@ fn configured(config: &Config) -> anyhow::Result<Option<Vec<ServerKey>>> {
 fn read(path: &Path) -> anyhow::Result<Option<Vec<ServerKey>>> {
     match fs::read_to_string(path) {
         Ok(text) => {
-            warn_if_others_read(path);
             Ok(Some(parse(&text).with_context(|| {
                 format!("the UDP keys in {}", path.display())
             })?))
@@ -129,7 +129,7 @@ fn parse(text: &str) -> anyhow::Result<Vec<ServerKey>> {
         .map(ServerKey::from_secret_text)
         .collect::<Result<_, _>>()?;
     if keys.is_empty() {
-        bail!("there is no key; one is made where the file is absent");
+        bail!("there is no key in it; remove it, and a fresh one is made");
     }
     Ok(keys)
 }

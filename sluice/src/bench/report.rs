@@ -158,7 +158,11 @@ impl Common {
         row("CPU of the server", share(self.server_cpu_s));
         row("CPU of the generator", share(self.generator_cpu_s));
         if self.generator_bound {
-            row("bound by", "the generator".to_owned());
+            let late = match self.late {
+                0 => String::new(),
+                late => format!(": {late} of {} messages left late", self.sent),
+            };
+            row("bound by", format!("the generator{late}"));
         }
         row("errors", self.errors.to_string());
         for (name, count) in [

@@ -49,6 +49,15 @@ pub(crate) fn disconnected(why: &DisconnectReason) -> String {
     printable::line(&why).into_owned()
 }
 
+/// Says at once why there is no connection, where that is news. It is tried again: the
+/// cause may go, or may have been forged.
+pub(crate) fn told(before: Option<String>, why: String) -> Option<String> {
+    if before.as_ref() != Some(&why) {
+        eprintln!("not connected: {why}; trying again");
+    }
+    Some(why)
+}
+
 /// Why the server has ended the session, and what to do.
 pub(crate) fn kicked(why: CloseReason) -> String {
     match why {

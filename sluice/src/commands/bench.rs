@@ -168,6 +168,9 @@ impl Spans {
     }
 }
 
+/// Their users and tokens are made before, at some hundred bytes each.
+const SESSIONS_MAX: usize = 2_000_000;
+
 /// Soft limit of this process, which the server that it starts inherits.
 fn open_files_max() -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
@@ -176,16 +179,28 @@ fn open_files_max() -> usize {
         .map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX))
 }
 
-/// Each connection over a stream is an open file here and one in the server.
-fn check_open_files(transport: LoadTransport, connections: usize) -> Result<(), WrongUse> {
+/// Each connection over a stream is so many open files in one process.
+fn check_connections(
+    transport: LoadTransport,
+    connections: usize,
+    files_each: usize,
+) -> Result<(), WrongUse> {
     let files_max = open_files_max();
-    if transport == LoadTransport::Udp || connections.saturating_add(FILES_ELSE) <= files_max {
+    let (most, why) = match transport {
+        LoadTransport::Udp => (SESSIONS_MAX, "more than a bench holds over UDP".to_owned()),
+        LoadTransport::Tcp | LoadTransport::WebSocket => (
+            files_max.saturating_sub(FILES_ELSE) / files_each,
+            format!(
+                "more than the {files_max} open files that a process may have allow (raise \
+                 `ulimit -n`)"
+            ),
+        ),
+    };
+    if connections <= most {
         return Ok(());
     }
     Err(WrongUse(format!(
-        "{connections} connections need more open files than a process may have ({files_max}); \
-         raise `ulimit -n`, or ask for {} at most",
-        files_max.saturating_sub(FILES_ELSE)
+        "{connections} connections are {why}; ask for {most} at most"
     )))
 }
 
@@ -224,11 +239,12 @@ fn pace(text: &str) -> Result<Pace, String> {
 }
 
 fn body(text: &str) -> Result<usize, String> {
-    match count(text)? {
+    let why = format!(
+        "it must be from {BODY_MIN_BYTES}, which hold number and time, to {BODY_MAX_BYTES}"
+    );
+    match count(text).unwrap_or_default() {
         bytes @ BODY_MIN_BYTES..=BODY_MAX_BYTES => Ok(bytes),
-        _ => Err(format!(
-            "it must be from {BODY_MIN_BYTES}, which hold number and time, to {BODY_MAX_BYTES}"
-        )),
+        _ => Err(why),
     }
 }
 

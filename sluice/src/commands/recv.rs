@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     chat::{
         Account, AccountArgs, Page, Palette, Render, StateDefault, close, disconnected, kicked,
-        now_ms, printable, type_name,
+        now_ms, printable, told, type_name,
     },
     cli::Stopped,
 };
@@ -34,10 +34,10 @@ pub struct Args {
     #[command(flatten)]
     account: AccountArgs,
     /// Stop after so many seconds [default: at Ctrl-C]
-    #[arg(long = "for", value_name = "SECONDS")]
+    #[arg(long = "for", value_name = "SECONDS", value_parser = seconds)]
     seconds: Option<f64>,
     /// Stop after so many messages; fewer are a failure
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// Also what this user sent, and what happened: recalls, members coming and going
     #[arg(long)]
@@ -112,6 +112,12 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<Exit
     }
 }
 
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok();
+    let seconds = seconds.filter(|it| *it > 0.0 && Duration::try_from_secs_f64(*it).is_ok());
+    seconds.ok_or_else(|| "seconds are asked for, above 0".to_owned())
+}
+
 async fn over(span: Option<Duration>) {
     match span {
         Some(span) => tokio::time::sleep(span).await,
@@ -154,7 +160,7 @@ async fn receive(
             }
             Some(Event::Connected { .. }) => progress.trouble = None,
             Some(Event::Disconnected { reason, .. }) => {
-                progress.trouble = Some(disconnected(&reason));
+                progress.trouble = told(progress.trouble.take(), disconnected(&reason));
             }
             Some(Event::Kicked { reason }) => bail!("{}", kicked(reason)),
             Some(Event::LoginRefused { refusal }) => {

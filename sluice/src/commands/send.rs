@@ -14,7 +14,7 @@ use sluice_client::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    chat::{Account, AccountArgs, StateDefault, disconnected, kicked, printable},
+    chat::{Account, AccountArgs, StateDefault, disconnected, kicked, printable, told},
     cli::Stopped,
 };
 
@@ -40,6 +40,7 @@ pub struct Args {
     group: Option<ConversationId>,
     /// Give up after so many seconds without an ack
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
     /// Print the ack as a JSON object
     #[arg(long)]
@@ -126,7 +127,9 @@ async fn acked(
             // After the login nothing is wanted but the ack.
             Some(event) = events.next(), if !is_connected => match event {
                 Event::Connected { .. } => is_connected = true,
-                Event::Disconnected { reason, .. } => trouble = Some(disconnected(&reason)),
+                Event::Disconnected { reason, .. } => {
+                    trouble = told(trouble, disconnected(&reason));
+                }
                 _ => {}
             },
         }

@@ -84,15 +84,26 @@ pub(super) struct Place {
 /// Where clients connect.
 #[derive(Debug, clap::Args)]
 struct ClientAddresses {
-    /// Where TCP clients connect; port 0 takes a free one [default: 0.0.0.0:8900]
-    #[arg(long, value_name = "ADDR", value_parser = address)]
-    tcp: Option<SocketAddr>,
-    /// Where WebSocket clients connect [default: 0.0.0.0:8902]
-    #[arg(long, value_name = "ADDR", value_parser = address)]
-    ws: Option<SocketAddr>,
-    /// Where UDP clients connect [default: 0.0.0.0:8901]
-    #[arg(long, value_name = "ADDR", value_parser = address)]
-    udp: Option<SocketAddr>,
+    /// Where TCP clients connect, or off; port 0 takes a free one [default: 0.0.0.0:8900]
+    #[arg(long, value_name = "ADDR", value_parser = address_or_off)]
+    tcp: Option<Listen>,
+    /// Where WebSocket clients connect, or off [default: 0.0.0.0:8902]
+    #[arg(long, value_name = "ADDR", value_parser = address_or_off)]
+    ws: Option<Listen>,
+    /// Where UDP clients connect, or off [default: 0.0.0.0:8901]
+    #[arg(long, value_name = "ADDR", value_parser = address_or_off)]
+    udp: Option<Listen>,
+}
+
+/// Where to listen, if anywhere.
+#[derive(Debug, Clone, Copy)]
+struct Listen(Option<SocketAddr>);
+
+fn address_or_off(text: &str) -> Result<Listen, String> {
+    match text {
+        "off" => Ok(Listen(None)),
+        text => address(text).map(|it| Listen(Some(it))),
+    }
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
@@ -122,9 +133,9 @@ impl Place {
 
 impl ClientAddresses {
     fn put_into(self, config: &mut sluice_gateway::Config) {
-        config.tcp_address = self.tcp.or(config.tcp_address);
-        config.ws_address = self.ws.or(config.ws_address);
-        config.udp_address = self.udp.or(config.udp_address);
+        config.tcp_address = self.tcp.map_or(config.tcp_address, |it| it.0);
+        config.ws_address = self.ws.map_or(config.ws_address, |it| it.0);
+        config.udp_address = self.udp.map_or(config.udp_address, |it| it.0);
     }
 }
 

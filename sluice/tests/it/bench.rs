@@ -85,6 +85,7 @@ fn numbers_that_cannot_be_are_refused_with_the_cure() {
         (["idle", "--duration", "0"], "at least 1"),
         (["idle", "--connections", "0"], "at least 1"),
         (["idle", "--connections", "99999999"], "ulimit -n"),
+        (["ping", "--connections", "99999999"], "ulimit -n"),
         (["ping", "--depth", "129"], "at most 128"),
         (["chat", "--rate", "0"], "above 0"),
         (["chat", "--connections", "3"], "4 for example"),

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use super::SqliteConfig;
 use crate::StoreError;
@@ -79,6 +79,9 @@ pub(super) fn open_reader(path: &Path, config: &SqliteConfig) -> Result<Connecti
 fn prepare(connection: &Connection, cache_mib: u32) -> Result<(), StoreError> {
     connection.busy_timeout(Duration::from_millis(BUSY_TIMEOUT_MS))?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // Else the planner looks at bound values, for statistics that nobody gathers, and a cached
+    // statement with another value is parsed and planned anew.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.pragma_update(None, "cache_size", -i64::from(cache_mib) * 1024)?;
     connection.pragma_update(None, "temp_store", "memory")?;
     connection.pragma_update(None, "trusted_schema", false)?;

@@ -6,7 +6,7 @@ use sluice_load::{LoadTransport, Pace, WINDOW_MAX};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Output, Spans, Subject, body, check_open_files, count, depth, finish, pace, transport,
+    Output, Spans, Subject, body, check_connections, count, depth, finish, pace, transport,
 };
 use crate::{
     bench::{
@@ -61,7 +61,7 @@ pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
         );
         return Err(WrongUse(error).into());
     }
-    check_open_files(args.transport, args.connections)?;
+    check_connections(args.transport, args.connections, 1)?;
     let seconds = args.spans.warm_up + args.spans.duration;
     let live = Live::new(args.connections, seconds)?;
     let options = ChatOptions {

@@ -6,7 +6,7 @@ use sluice_load::{LoadTransport, Pace};
 use sluice_protocol::limits::GROUP_MEMBERS_MAX;
 use tokio_util::sync::CancellationToken;
 
-use super::{Output, Spans, Subject, body, check_open_files, count, depth, finish, pace, stream};
+use super::{Output, Spans, Subject, body, check_connections, count, depth, finish, pace, stream};
 use crate::{
     bench::{
         fanout::{FanoutOptions, fanout},
@@ -85,5 +85,5 @@ fn check(args: &Args) -> Result<(), WrongUse> {
         )));
     }
     // The generator holds as many again to the floor.
-    check_open_files(args.transport, args.connections.saturating_mul(2))
+    check_connections(args.transport, args.connections, 2)
 }

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use sluice_load::LoadTransport;
 use tokio_util::sync::CancellationToken;
 
-use super::{Subject, at_least_one, check_open_files, count, exit_code, print, transport};
+use super::{Subject, at_least_one, check_connections, count, exit_code, print, transport};
 use crate::{
     bench::idle::{IdleOptions, idle},
     cli::Stopped,
@@ -50,7 +50,7 @@ pub(super) struct Args {
 
 /// Runs the command.
 pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
-    check_open_files(args.transport, args.connections)?;
+    check_connections(args.transport, args.connections, 1)?;
     let progress = ProgressBar::new(args.connections as u64);
     let style = ProgressStyle::with_template("{msg:24} {wide_bar} {pos}/{len} {per_sec} {elapsed}");
     progress.set_style(style.context("the progress bar's template")?);

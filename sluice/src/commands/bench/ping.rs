@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use sluice_load::LoadTransport;
 use tokio_util::sync::CancellationToken;
 
-use super::{Output, Spans, Subject, check_open_files, count, depth, finish, transport};
+use super::{Output, Spans, Subject, check_connections, count, depth, finish, transport};
 use crate::{
     bench::{
         live::Live,
@@ -47,7 +47,7 @@ pub(super) struct Args {
 /// Runs the command.
 pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
     // The generator holds as many again to the floor.
-    check_open_files(args.transport, args.connections.saturating_mul(2))?;
+    check_connections(args.transport, args.connections, 2)?;
     let seconds = args.spans.warm_up + args.spans.duration;
     let live = Live::new(args.connections, seconds)?;
     let options = PingOptions {

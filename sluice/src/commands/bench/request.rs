@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use sluice_load::{LoadTransport, Pace};
 use tokio_util::sync::CancellationToken;
 
-use super::{Output, Spans, body, check_open_files, count, depth, finish, pace, transport};
+use super::{Output, Spans, body, check_connections, count, depth, finish, pace, transport};
 use crate::{
     bench::{
         live::Live,
@@ -47,7 +47,7 @@ pub(super) struct Args {
 
 /// Runs the command.
 pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
-    check_open_files(args.transport, args.connections)?;
+    check_connections(args.transport, args.connections, 1)?;
     let seconds = args.spans.warm_up + args.spans.duration;
     let live = Live::new(args.connections, seconds)?;
     let options = RequestOptions {

@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use sluice_load::LoadTransport;
 use tokio_util::sync::CancellationToken;
 
-use super::{Output, Subject, at_least_one, check_open_files, count, finish, transport};
+use super::{Output, Subject, at_least_one, check_connections, count, finish, transport};
 use crate::{
     bench::{
         live::Live,
@@ -44,7 +44,7 @@ pub(super) struct Args {
 
 /// Runs the command.
 pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
-    check_open_files(args.transport, args.connections)?;
+    check_connections(args.transport, args.connections, 1)?;
     let live = Live::new(args.connections, 2 * args.duration)?;
     let options = StormOptions {
         transport: args.transport,
