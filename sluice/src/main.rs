@@ -6,6 +6,6 @@ use clap::Parser;
 use sluice::{allocator, cli::Cli};
 
 fn main() -> ExitCode {
-    allocator::tune();
+    allocator::give_large_blocks_back();
     sluice::cli::run(Cli::parse())
 }
