@@ -188,7 +188,7 @@ mod tests {
             runtime.block_on(async {
                 let keeping = tokio::spawn(keep_up(shutdown.clone()));
                 for _ in 0..rounds {
-                    let histogram = histogram!("sluice_test_seconds");
+                    let histogram = histogram!("sluice_store_commit_seconds");
                     (0..samples).for_each(|_| histogram.record(0.01));
                     tokio::time::sleep(2 * UPKEEP_PAUSE).await;
                 }
