@@ -262,7 +262,7 @@ impl Session {
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, now_ms: u64) {
         self.check_connection(now_ms);
-        self.outbox.expire(now_ms, self.heard_ms());
+        self.outbox.expire(now_ms);
         self.expire_calls(now_ms);
         if self.is_online() {
             self.start_due_pulls(now_ms);

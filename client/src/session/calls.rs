@@ -145,7 +145,7 @@ impl Session {
     pub(super) fn pull(&mut self, now_ms: u64, question: Question, body: Body) {
         let id = self.packet_id();
         self.transmit_call(id, body);
-        let wait = CallWait::Answer(AnswerWait::new(now_ms, PULL_TIMEOUT_MS, 0));
+        let wait = CallWait::Answer(AnswerWait::new(now_ms, PULL_TIMEOUT_MS));
         self.calls.insert(id, question, wait);
     }
 

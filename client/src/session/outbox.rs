@@ -12,7 +12,6 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 use sluice_protocol::{ClientMsgId, ConversationId, packet};
 
-use super::answer_wait::AnswerWait;
 use crate::state::SavedSend;
 
 /// All unacked sends.
@@ -47,13 +46,15 @@ pub(super) struct Unacked {
     pub(super) send: SavedSend,
     /// Of its last transmission.
     packet_id: u64,
-    wait: AnswerWait,
+    resend_at_ms: u64,
     transmissions: u32,
     /// How often the server had trouble with it.
     troubles: u32,
 }
 
-/// The longest wait after refusals in a row is the shortest times 2 to this.
+/// The longest wait for an ack is the shortest times 2 to this.
+const RESEND_SHIFT_MAX: u32 = 3;
+/// As [`RESEND_SHIFT_MAX`], for the wait after refusals in a row.
 const SETBACK_SHIFT_MAX: u32 = 9;
 /// A line that was refused goes on after this span, doubled each time.
 const SETBACK_PAUSE_MS: u64 = 20;
@@ -91,7 +92,7 @@ impl Outbox {
             order,
             send,
             packet_id: 0,
-            wait: AnswerWait::default(),
+            resend_at_ms: 0,
             transmissions: 0,
             troubles: 0,
         });
@@ -127,7 +128,7 @@ impl Outbox {
             let Some(send) = line.transmit(now_ms, packet_id, ack_timeout_ms) else {
                 continue;
             };
-            let deadline = line.deadline_ms(0);
+            let deadline = line.deadline_ms();
             self.under_way += 1;
             self.expect(deadline);
             self.make_ready(&conversation);
@@ -257,9 +258,8 @@ impl Outbox {
         self.deadline_ms
     }
 
-    /// Ends pauses that are over and goes back where acks are overdue; `heard_ms` as
-    /// [`Online::heard_ms`](super::online::Online::heard_ms).
-    pub(super) fn expire(&mut self, now_ms: u64, heard_ms: u64) {
+    /// Ends pauses that are over and goes back where acks are overdue.
+    pub(super) fn expire(&mut self, now_ms: u64) {
         if self.deadline_ms.is_none_or(|deadline| deadline > now_ms) {
             return;
         }
@@ -267,13 +267,13 @@ impl Outbox {
         let mut awake = Vec::new();
         for (conversation, line) in &mut self.lines {
             if line
-                .deadline_ms(heard_ms)
+                .deadline_ms()
                 .is_some_and(|deadline| deadline <= now_ms)
             {
                 if line.paused_until_ms.is_some_and(|until| until <= now_ms) {
                     line.paused_until_ms = None;
                 }
-                if line.resend_at_ms(heard_ms).is_some_and(|at| at <= now_ms) {
+                if line.is_overdue(now_ms) {
                     tracing::debug!(%conversation, sent = line.sent, "an ack is overdue");
                     self.under_way -= line.sent;
                     line.sent = 0;
@@ -281,7 +281,7 @@ impl Outbox {
                 let order = line.sends.front().map_or(0, |it| it.order);
                 awake.push((order, conversation.clone()));
             }
-            if let Some(deadline) = line.deadline_ms(heard_ms) {
+            if let Some(deadline) = line.deadline_ms() {
                 earliest = Some(earliest.map_or(deadline, |it| it.min(deadline)));
             }
         }
@@ -323,8 +323,9 @@ impl Line {
             None => Bytes::new(),
         };
         let unacked = self.sends.get_mut(self.sent)?;
+        let wait = ack_timeout_ms << unacked.transmissions.min(RESEND_SHIFT_MAX);
         unacked.packet_id = packet_id;
-        unacked.wait = AnswerWait::new(now_ms, ack_timeout_ms, unacked.transmissions);
+        unacked.resend_at_ms = now_ms.saturating_add(wait);
         unacked.transmissions = unacked.transmissions.saturating_add(1);
         self.sent += 1;
         Some(packet::Send {
@@ -333,13 +334,15 @@ impl Line {
         })
     }
 
-    fn resend_at_ms(&self, heard_ms: u64) -> Option<u64> {
+    fn is_overdue(&self, now_ms: u64) -> bool {
         let first = self.sends.front().filter(|_| self.sent > 0);
-        first.map(|it| it.wait.ends_ms(heard_ms))
+        first.is_some_and(|it| it.resend_at_ms <= now_ms)
     }
 
-    fn deadline_ms(&self, heard_ms: u64) -> Option<u64> {
-        match (self.resend_at_ms(heard_ms), self.paused_until_ms) {
+    fn deadline_ms(&self) -> Option<u64> {
+        let first = self.sends.front().filter(|_| self.sent > 0);
+        let resend = first.map(|it| it.resend_at_ms);
+        match (resend, self.paused_until_ms) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         }

@@ -49,7 +49,7 @@ impl Session {
         if window == 0 {
             return None;
         }
-        self.outbox.expire(now_ms, self.heard_ms());
+        self.outbox.expire(now_ms);
         let id = self.packet_id();
         let send = self
             .outbox

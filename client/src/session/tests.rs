@@ -66,8 +66,8 @@ struct World {
     arrival: HashMap<(Conn, bool), u64>,
     packets: u64,
     next_conn: Conn,
-    /// Of durable sends, transmissions.
-    sends: u64,
+    /// Of pulls of the inbox, transmissions.
+    pulls: u64,
     faults: Faults,
     /// The transport is a datagram session.
     keeps_itself_alive: bool,
@@ -87,7 +87,7 @@ impl World {
             arrival: HashMap::new(),
             packets: 0,
             next_conn: 0,
-            sends: 0,
+            pulls: 0,
             faults: Faults::default(),
             keeps_itself_alive: false,
             config,
@@ -203,7 +203,7 @@ impl World {
     fn fly(&mut self, conn: Conn, packet: Packet, is_up: bool) {
         let faults = self.faults;
         let body = packet.body.as_ref().unwrap();
-        self.sends += u64::from(matches!(body, Body::Send(_)));
+        self.pulls += u64::from(matches!(body, Body::SyncInbox(_)));
         let is_push = matches!(body, Body::Push(_) | Body::GroupNotice(_));
         let is_answer = matches!(
             body,

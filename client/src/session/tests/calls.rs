@@ -62,3 +62,42 @@ fn two_recallers_tell_one_entry() {
         }
     }
 }
+
+/// Over datagrams a page may be long on its way behind what is sent again, and another
+/// would only lengthen the way; in any case it is asked for again in the end.
+#[test]
+fn where_something_is_heard_a_page_may_take_longer() {
+    let cases = [(false, true, 15), (true, true, 45), (true, false, 15)];
+    for (is_datagram, is_heard, again_by_s) in cases {
+        let mut world = World::new(&USERS[..2], SessionConfig::default(), 3);
+        world.keeps_itself_alive = is_datagram;
+        world.run_for(1_000);
+        let pair = pair("alice", "bob");
+        world.faults.push_lost = 1000;
+        world.send(1, &pair, "hidden".to_owned());
+        world.run_for(1_000);
+        world.faults.push_lost = 0;
+        world.send(1, &pair, "shows the hole".to_owned());
+        world.run_for(200);
+        world.faults.answer_lost = 1000;
+        let before = world.pulls;
+        let mut again_s = 0;
+        while world.pulls < before + 2 {
+            again_s += 1;
+            assert!(again_s < 60, "never again");
+            if is_heard {
+                let conn = world.devices[0].conn.unwrap();
+                let notice = packet::TypingNotice::default();
+                world.server.push_to(conn, Body::TypingNotice(notice));
+            }
+            world.run_for(1_000);
+        }
+        assert!(
+            (again_by_s - 6..=again_by_s).contains(&again_s),
+            "{is_datagram} {is_heard}: after {again_s} s"
+        );
+        world.faults.answer_lost = 0;
+        world.run_for(120_000);
+        world.check();
+    }
+}
