@@ -13,6 +13,7 @@ mod answer_wait;
 mod answers;
 mod calls;
 mod config;
+mod ending;
 mod login;
 mod moving;
 mod online;

@@ -13,7 +13,7 @@ use sluice_codec::{
     datagram::{self, AddressTicket, End, SessionHeader},
     decode_packet, websocket,
 };
-use sluice_protocol::{limits::FRAME_MAX_BYTES_BEFORE_LOGIN, packet::CloseReason};
+use sluice_protocol::packet::CloseReason;
 
 use crate::{
     channel::Channel,
@@ -476,31 +476,4 @@ fn note_partial_frame(channel: &mut Channel, bench: &mut Workbench, mid_frame: b
         let due_ms = channel.frame_began_ms + bench.shared.config.timeouts.frame_ms;
         channel.arm(bench, due_ms);
     }
-}
-
-/// The socket that could not be given a place: told why as far as one write
-/// goes, and dropped.
-pub(crate) fn turn_away(mut socket: TcpStream, framing: Framing, reason: CloseReason) {
-    use sluice_protocol::packet::{GoAway, Packet, packet::Body};
-    use std::io::Write;
-    let mut out = bytes::BytesMut::new();
-    match framing {
-        Framing::Tcp => {
-            let packet = Packet {
-                id: 0,
-                body: Some(Body::GoAway(GoAway {
-                    reason: reason.into(),
-                    reconnect_delay_min_ms: 1_000,
-                    reconnect_delay_max_ms: 10_000,
-                })),
-            };
-            // A GoAway is a dozen bytes, far below any cap.
-            let _ = framing.append_packet(&packet, FRAME_MAX_BYTES_BEFORE_LOGIN, &mut out);
-        }
-        Framing::WebSocket => out.extend_from_slice(
-            b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
-        ),
-    }
-    // Best effort: a fresh socket takes a few bytes, or nobody is there.
-    let _ = socket.write(&out);
 }

@@ -1,4 +1,5 @@
-//! The connection's life: log in or resume, heartbeat, go away, kick, back off.
+//! A connection's beginning and life: log in or resume, heartbeat. Its end is in
+//! `ending.rs`.
 
 use bytes::Bytes;
 use rand::RngExt;
@@ -11,11 +12,6 @@ use sluice_protocol::{
 use super::{Output, Session, online::Online, pace::Pace, refresh::refresh_at_ms, refusal};
 use crate::{DisconnectReason, Ended, Event, state::Change};
 
-/// A connection that lasted this long was a good one: backing off starts anew.
-const GOOD_CONNECTION_MS: u64 = 5_000;
-/// Shorter ones count as failures, up to so many: waits stay below a second when
-/// a network keeps breaking, and a server that keeps closing isn't hammered.
-const SHORT_CONNECTIONS_MAX: u32 = 2;
 /// Tokens of a source that are refused in a row before the client gives up.
 const TOKENS_REFUSED_MAX: u32 = 3;
 /// Too many logins from this address failed: the next try comes after this span.
@@ -57,7 +53,7 @@ pub(super) struct Login {
     /// Server's clock minus the local one.
     clock_offset_ms: i64,
     /// Failed tries and short connections in a row.
-    failures: u32,
+    pub(super) failures: u32,
     tokens_refused: u32,
     /// Asking for a token again may give another one.
     token_is_renewable: bool,
@@ -280,152 +276,6 @@ impl Session {
                 self.lose(now_ms, reason, Some(at));
             }
             _ => self.lose(now_ms, reason, None),
-        }
-    }
-
-    pub(super) fn handle_kick(&mut self, now_ms: u64, kick: packet::Kick) {
-        let reason = kick.reason();
-        self.keep_resume_token(Bytes::new());
-        self.events.push_back(Event::Kicked { reason });
-        self.end(now_ms, Ended::Kicked(reason));
-    }
-
-    pub(super) fn handle_go_away(&mut self, now_ms: u64, go_away: packet::GoAway) {
-        let leave_at_ms = self.leave_at_ms(now_ms, &go_away);
-        self.acks.hurry();
-        if go_away.reason() == CloseReason::TokenExpired {
-            // The resume token has ended with it.
-            self.keep_resume_token(Bytes::new());
-        }
-        if let Phase::Online(online) = &mut self.phase {
-            online.leave_at_ms = leave_at_ms;
-            online.going_away = Some(go_away.reason());
-        }
-    }
-
-    /// When to be back; `None`: by backing off, when the server closes.
-    fn leave_at_ms(&mut self, now_ms: u64, go_away: &packet::GoAway) -> Option<u64> {
-        let min = go_away.reconnect_delay_min_ms;
-        let max = go_away.reconnect_delay_max_ms.max(min);
-        (max > 0).then(|| now_ms.saturating_add(self.rng.random_range(min..=max).into()))
-    }
-
-    /// The connection is gone, or could not be made.
-    pub(crate) fn handle_disconnected(&mut self, now_ms: u64, reason: DisconnectReason) {
-        let (connect_at_ms, going_away) = match &self.phase {
-            Phase::Offline { .. } | Phase::Ended(_) => return,
-            Phase::Online(online) => (
-                online.leave_at_ms.map(|at| at.max(now_ms)),
-                online.going_away,
-            ),
-            Phase::Connecting | Phase::LoggingIn { .. } => (None, None),
-        };
-        let reason = match going_away {
-            Some(said) => DisconnectReason::Closed(Some(said)),
-            None => reason,
-        };
-        self.lose(now_ms, reason, connect_at_ms);
-    }
-
-    /// Gives the connection up; the next try is at the time given, or by backing off.
-    pub(super) fn lose(
-        &mut self,
-        now_ms: u64,
-        reason: DisconnectReason,
-        connect_at_ms: Option<u64>,
-    ) {
-        if let Phase::Online(online) = &self.phase {
-            let lasted_ms = now_ms.saturating_sub(online.since_ms);
-            self.login.failures = if lasted_ms >= GOOD_CONNECTION_MS {
-                0
-            } else {
-                self.login.failures.min(SHORT_CONNECTIONS_MAX)
-            };
-        }
-        let at = match connect_at_ms {
-            Some(at) => at,
-            None => now_ms.saturating_add(self.back_off()),
-        };
-        self.login.failures = self.login.failures.saturating_add(1);
-        let (user, device) = (&self.user, &self.device);
-        let retry_in_ms = at.saturating_sub(now_ms);
-        tracing::debug!(%user, %device, ?reason, retry_in_ms, "disconnected");
-        self.phase = Phase::Offline {
-            connect_at_ms: Some(at),
-            is_asked: connect_at_ms.is_some(),
-        };
-        self.drop_connection(now_ms);
-        self.tell(Event::Disconnected {
-            reason,
-            retry_in_ms: Some(retry_in_ms),
-        });
-    }
-
-    fn drop_connection(&mut self, now_ms: u64) {
-        self.transmit.clear();
-        self.early = Vec::new();
-        self.notices.clear();
-        self.outbox.connection_lost();
-        self.acks.connection_lost(now_ms);
-        self.reads_lost_connection(now_ms);
-        self.sync.connection_lost();
-        self.calls_lost_connection();
-        self.outputs.push_back(Output::Close);
-    }
-
-    /// Exponential, with full jitter.
-    fn back_off(&mut self) -> u64 {
-        let span = self
-            .config
-            .backoff_min_ms
-            .checked_shl(self.login.failures.min(32))
-            .unwrap_or(u64::MAX)
-            .min(self.config.backoff_max_ms);
-        self.jitter(span)
-    }
-
-    fn end(&mut self, now_ms: u64, ended: Ended) {
-        self.drop_connection(now_ms);
-        self.phase = Phase::Ended(ended);
-    }
-
-    /// The application leaves; what is to be said to the server is transmitted.
-    pub(crate) fn disconnect(&mut self, now_ms: u64, logout: bool) {
-        if self.ended().is_some() {
-            return;
-        }
-        let was_online = self.is_online();
-        if was_online {
-            self.acks.hurry();
-            // Cursors that are too many for the pace are left untold.
-            while let Some(ack) = self.next_ack(now_ms) {
-                self.pace.went(&ack, now_ms);
-                self.transmit.push_back(ack);
-            }
-        }
-        let farewell = std::mem::take(&mut self.transmit);
-        self.tell(Event::Disconnected {
-            reason: DisconnectReason::ByApplication,
-            retry_in_ms: None,
-        });
-        self.end(now_ms, Ended::Disconnected);
-        if logout {
-            self.keep_resume_token(Bytes::new());
-        }
-        if was_online {
-            self.transmit = farewell;
-            self.transmit.push_back(Packet {
-                id: 0,
-                body: Some(Body::Disconnect(packet::Disconnect { logout })),
-            });
-        }
-    }
-
-    /// The local state can't be written any more.
-    #[cfg(feature = "runtime")]
-    pub(crate) fn fail(&mut self, now_ms: u64, error: String) {
-        if self.ended().is_none() {
-            self.end(now_ms, Ended::State(error));
         }
     }
 

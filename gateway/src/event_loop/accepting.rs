@@ -2,15 +2,13 @@
 
 use std::io;
 
-use mio::{Interest, Token};
-use sluice_protocol::packet::CloseReason;
+use mio::{Interest, Token, net::TcpStream};
+use sluice_codec::Framing;
+use sluice_protocol::{limits::FRAME_MAX_BYTES_BEFORE_LOGIN, packet::CloseReason};
 
 use super::EventLoop;
 use crate::{
-    address_limits::AddressLimit,
-    channel::Channel,
-    connection::{Connection, turn_away},
-    metrics,
+    address_limits::AddressLimit, channel::Channel, connection::Connection, metrics,
     transport::Transport,
 };
 
@@ -93,4 +91,31 @@ impl EventLoop {
         let login_ms = self.bench.shared.config.timeouts.login_ms;
         connection.channel.arm(&mut self.bench, now_ms + login_ms);
     }
+}
+
+/// The socket that could not be given a place: told why as far as one write
+/// goes, and dropped.
+fn turn_away(mut socket: TcpStream, framing: Framing, reason: CloseReason) {
+    use sluice_protocol::packet::{GoAway, Packet, packet::Body};
+    use std::io::Write;
+    let mut out = bytes::BytesMut::new();
+    match framing {
+        Framing::Tcp => {
+            let packet = Packet {
+                id: 0,
+                body: Some(Body::GoAway(GoAway {
+                    reason: reason.into(),
+                    reconnect_delay_min_ms: 1_000,
+                    reconnect_delay_max_ms: 10_000,
+                })),
+            };
+            // A GoAway is a dozen bytes, far below any cap.
+            let _ = framing.append_packet(&packet, FRAME_MAX_BYTES_BEFORE_LOGIN, &mut out);
+        }
+        Framing::WebSocket => out.extend_from_slice(
+            b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        ),
+    }
+    // Best effort: a fresh socket takes a few bytes, or nobody is there.
+    let _ = socket.write(&out);
 }
