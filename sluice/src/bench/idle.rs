@@ -13,22 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     OPENING_MAX, PATIENCE,
+    load::Load,
     report::Machine,
-    subject::{RunningServer, Subject, SubjectOptions},
+    subject::{Subject, SubjectOptions},
 };
 use crate::cli::Stopped;
-
-/// What is asked for.
-pub struct IdleOptions {
-    /// By what to connect.
-    pub transport: LoadTransport,
-    /// How many connections.
-    pub connections: usize,
-    /// How long to hold them before memory is read.
-    pub hold: Duration,
-    /// `None`: start one.
-    pub server: Option<RunningServer>,
-}
 
 /// Where a server takes connections of a transport.
 #[derive(Clone)]
@@ -82,29 +71,29 @@ const TOLD_EVERY: Duration = Duration::from_secs(5);
 /// A first crowd warms the server up, so that what it sets up once isn't counted.
 const WARM_UP_CONNECTIONS: usize = 64;
 
-/// Measures idle connections.
+/// Measures idle connections, after they were held for the load's duration.
 pub async fn idle(
-    options: IdleOptions,
+    load: Load,
     progress: ProgressBar,
     shutdown: CancellationToken,
 ) -> anyhow::Result<IdleReport> {
     progress.set_message("adding users");
-    let users = options.connections + WARM_UP_CONNECTIONS;
+    let users = load.connections + WARM_UP_CONNECTIONS;
     let server = Subject::prepare(SubjectOptions {
-        running: options.server,
+        running: load.server.clone(),
         users,
         settings: SETTINGS,
         ..SubjectOptions::default()
     });
     let server = server.await?;
-    let way = Way::of(&server, options.transport)?;
-    let (pid, is_own, logins) = (server.pid, server.is_own(), server.logins.clone());
+    let way = Way::of(&server, load.transport)?;
+    let (pid, settings, logins) = (server.pid, server.settings.clone(), server.logins.clone());
     let measuring = tokio::task::spawn_blocking(move || {
         measure(
             way,
             &logins,
-            options.hold,
-            (pid, is_own),
+            load.duration,
+            (pid, &settings),
             &progress,
             &shutdown,
         )
@@ -118,7 +107,7 @@ fn measure(
     way: Way,
     logins: &[Login],
     hold: Duration,
-    (server, is_own): (u32, bool),
+    (server, settings): (u32, &str),
     progress: &ProgressBar,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<IdleReport> {
@@ -168,7 +157,7 @@ fn measure(
         process_bytes_per_connection: growth(before.pss_bytes, after.pss_bytes) / count,
         kernel_bytes_per_connection: growth(kernel_before.slab_bytes, kernel_after.slab_bytes)
             / (2.0 * count),
-        machine: Machine::this(if is_own { SETTINGS } else { "" }),
+        machine: Machine::this(settings),
     })
 }
 

@@ -1,7 +1,5 @@
 //! `sluice bench ping`: how near the event loop comes to a bare epoll server.
 
-use std::time::Duration;
-
 use serde::Serialize;
 use sluice_load::{Job, LoadTransport, Work, cores};
 use tokio_util::sync::CancellationToken;
@@ -9,26 +7,11 @@ use tokio_util::sync::CancellationToken;
 use super::{
     generator::{self, Echo},
     live::Live,
+    load::Load,
     report::Common,
-    subject::{NO_LIMITS, RunningServer, Subject, SubjectOptions},
+    subject::{NO_LIMITS, Subject, SubjectOptions},
     worker::EchoKind,
 };
-
-/// What is asked for.
-pub struct PingOptions {
-    /// By what to connect.
-    pub transport: LoadTransport,
-    /// How many connections.
-    pub connections: usize,
-    /// Pings that each has under way.
-    pub depth: u32,
-    /// Of rounds that don't count.
-    pub warm_up: Duration,
-    /// Of all rounds together, the floor's included.
-    pub duration: Duration,
-    /// `None`: start one.
-    pub server: Option<RunningServer>,
-}
 
 /// What was measured.
 #[derive(Debug, Serialize)]
@@ -59,15 +42,15 @@ const SETTINGS: &str = "[gateway]\nevent_loops = 1\n";
 
 /// Measures pings.
 pub async fn ping(
-    options: PingOptions,
+    load: Load,
     mut live: Live,
     shutdown: CancellationToken,
 ) -> anyhow::Result<PingReport> {
     live.doing("adding users");
     let settings = [SETTINGS, NO_LIMITS].concat();
     let subject = Subject::prepare(SubjectOptions {
-        running: options.server,
-        users: options.connections,
+        running: load.server.clone(),
+        users: load.connections,
         settings: &settings,
         ..SubjectOptions::default()
     });
@@ -80,35 +63,25 @@ pub async fn ping(
     if let Some((core, _)) = cores {
         cores::pin(Some(subject.pid), core)?;
     }
-    let kind = match options.transport {
+    let kind = match load.transport {
         LoadTransport::Udp => EchoKind::Datagrams,
         LoadTransport::Tcp | LoadTransport::WebSocket => EchoKind::Streams,
     };
     let echo = Echo::start(cores.map(|(core, _)| core), kind).await?;
+    let work = Work::Ping {
+        floor: echo.address,
+    };
     let job = Job {
-        work: Work::Ping {
-            floor: echo.address,
-        },
-        address: subject.address(options.transport)?,
-        transport: options.transport,
-        pins: subject.addresses.pins.clone(),
-        logins: subject.logins.clone(),
-        window_max: options.depth,
-        body_bytes: 0,
-        warm_up_ms: options.warm_up.as_millis() as u64,
-        duration_ms: options.duration.as_millis() as u64,
-        servers: vec![subject.pid],
         core: cores.map(|(_, core)| core),
+        ..load.job(&subject, work)?
     };
     let findings = generator::run(vec![job], &mut live, &shutdown).await?;
     let rounds = findings.outcomes.iter().flat_map(|it| it.rounds.clone());
     let (server, floor): (Vec<f64>, Vec<f64>) = rounds.unzip();
     let (msgs_per_s, floor_msgs_per_s) = (median(&server), median(&floor));
-    let transport = options.transport.name();
-    let settings = if subject.is_own() { &settings } else { "" };
     let report = PingReport {
-        common: Common::new("ping", transport, options.connections, settings, &findings),
-        depth: options.depth,
+        common: Common::new("ping", &load, &subject, &findings),
+        depth: load.depth,
         msgs_per_s,
         floor_msgs_per_s,
         ratio: msgs_per_s / floor_msgs_per_s.max(1.0),

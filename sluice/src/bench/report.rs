@@ -4,7 +4,7 @@
 use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
 use serde::Serialize;
 
-use super::{generator::Findings, plot::Plots};
+use super::{generator::Findings, load::Load, plot::Plots, subject::Subject};
 
 /// The figures that all workloads have in common.
 #[derive(Debug, Clone, Serialize)]
@@ -87,9 +87,8 @@ const LATE_SHARE: f64 = 0.01;
 impl Common {
     pub(super) fn new(
         workload: &'static str,
-        transport: &'static str,
-        connections: usize,
-        settings: &str,
+        load: &Load,
+        subject: &Subject,
         findings: &Findings,
     ) -> Self {
         let counts = &findings.counts;
@@ -100,8 +99,8 @@ impl Common {
         let is_late = counts.late as f64 > LATE_SHARE * counts.sent as f64;
         Self {
             workload,
-            transport,
-            connections,
+            transport: load.transport.name(),
+            connections: load.connections,
             duration_s: measured_s,
             server_cpu_s: findings.server_cpu_s(0),
             generator_cpu_s: findings.sum(|it| it.generator_cpu_s),
@@ -121,7 +120,7 @@ impl Common {
             generator_nice: findings.outcomes.first().map_or(0, |it| it.nice),
             plots: Plots::of(findings),
             trouble: findings.outcomes.iter().find_map(|it| it.trouble.clone()),
-            machine: Machine::this(settings),
+            machine: Machine::this(&subject.settings),
         }
     }
 

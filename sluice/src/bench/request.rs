@@ -1,6 +1,6 @@
 //! `sluice bench request`: requests to a backend, through Redis, and its answers.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use prost::Message as _;
 use serde::Serialize;
 use sluice_bus::{Bus, EntryId, NodeName, RedisBus, RedisConfig, Stream};
 use sluice_engines::Redis;
-use sluice_load::{Job, Latencies, LoadTransport, Pace, WINDOW_MAX, Work, due_ns_of, now_ns};
+use sluice_load::{Job, Latencies, Pace, WINDOW_MAX, Work, due_ns_of, now_ns};
 use sluice_protocol::{
     Partition,
     envelope::{BackendRequest, BackendResponse, Delivery, Down, Target, delivery},
@@ -20,28 +20,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     generator,
+    latencies::{AckLatencies, RecvLatencies},
     live::Live,
+    load::Load,
     report::Common,
     subject::{NO_LIMITS, Subject, SubjectOptions},
 };
-
-/// What is asked for.
-pub struct RequestOptions {
-    /// By what to connect.
-    pub transport: LoadTransport,
-    /// How many connections.
-    pub connections: usize,
-    /// Requests of all.
-    pub pace: Pace,
-    /// Requests that each may have unanswered.
-    pub depth: u32,
-    /// Of each request, and of its answer.
-    pub body_bytes: usize,
-    /// Load that isn't measured.
-    pub warm_up: Duration,
-    /// What is measured.
-    pub duration: Duration,
-}
 
 /// What was measured.
 #[derive(Debug, Serialize)]
@@ -59,18 +43,12 @@ pub struct RequestReport {
     pub body_bytes: usize,
     /// Answered.
     pub msgs_per_s: f64,
-    /// From when a request was due to its answer.
-    pub ack_p50_ms: f64,
-    /// Likewise.
-    pub ack_p99_ms: f64,
-    /// Likewise.
-    pub ack_p999_ms: f64,
-    /// From when a request was due to its arrival at the backend, warm-up included.
-    pub recv_p50_ms: f64,
-    /// Likewise.
-    pub recv_p99_ms: f64,
-    /// Likewise.
-    pub recv_p999_ms: f64,
+    /// Of answers.
+    #[serde(flatten)]
+    pub ack: AckLatencies,
+    /// Of arrivals at the backend, warm-up included.
+    #[serde(flatten)]
+    pub recv: RecvLatencies,
 }
 
 /// The backend: it echoes.
@@ -85,7 +63,8 @@ const READ_MAX: usize = 256;
 
 /// Measures requests.
 pub async fn request(
-    options: RequestOptions,
+    load: Load,
+    pace: Pace,
     mut live: Live,
     shutdown: CancellationToken,
 ) -> anyhow::Result<RequestReport> {
@@ -97,7 +76,7 @@ pub async fn request(
         redis.url()
     );
     let subject = Subject::prepare(SubjectOptions {
-        users: options.connections,
+        users: load.connections,
         settings: &settings,
         ..SubjectOptions::default()
     });
@@ -107,52 +86,28 @@ pub async fn request(
         ..RedisConfig::default()
     })?;
     let mut backend = Backend::start(bus);
+    let work = Work::Request {
+        service: SERVICE.to_owned(),
+        pace,
+    };
     let job = Job {
-        work: Work::Request {
-            service: SERVICE.to_owned(),
-            pace: options.pace,
-        },
-        address: subject.address(options.transport)?,
-        transport: options.transport,
-        pins: subject.addresses.pins.clone(),
-        logins: subject.logins.clone(),
-        window_max: options.depth,
-        body_bytes: options.body_bytes,
-        warm_up_ms: options.warm_up.as_millis() as u64,
-        duration_ms: options.duration.as_millis() as u64,
         servers: vec![subject.pid, redis.pid(), std::process::id()],
-        core: None,
+        ..load.job(&subject, work)?
     };
     let findings = tokio::select! {
         findings = generator::run(vec![job], &mut live, &shutdown) => findings?,
         broken = backend.broken() => return Err(broken),
     };
-    let transport = options.transport.name();
-    let recv = backend.arrivals();
-    let ack = &findings.ack;
     let acked = findings.total(|it| it.acked) as f64;
     let report = RequestReport {
-        common: Common::new(
-            "request",
-            transport,
-            options.connections,
-            &settings,
-            &findings,
-        ),
+        common: Common::new("request", &load, &subject, &findings),
         redis_cpu_s: findings.server_cpu_s(1),
         backend_cpu_s: findings.server_cpu_s(2),
-        rate_per_s: match options.pace {
-            Pace::PerSecond(per_s) => Some(per_s),
-            Pace::Window => None,
-        },
-        body_bytes: options.body_bytes,
+        rate_per_s: pace.per_s(),
+        body_bytes: load.body_bytes,
         msgs_per_s: acked / findings.measured_s(),
-        ack_p50_ms: ack.percentile_ms(50.0),
-        ack_p99_ms: ack.percentile_ms(99.0),
-        ack_p999_ms: ack.percentile_ms(99.9),
-        recv_p50_ms: recv.percentile_ms(50.0),
-        recv_p99_ms: recv.percentile_ms(99.0),
-        recv_p999_ms: recv.percentile_ms(99.9),
+        ack: AckLatencies::of(&findings.ack),
+        recv: RecvLatencies::of(&backend.arrivals()),
     };
     subject.stop().await?;
     Ok(report)
@@ -254,18 +209,11 @@ impl RequestReport {
             Some(per_s) => format!("{per_s:.0}"),
             None => "max".to_owned(),
         };
-        let ms = |p50: f64, p99: f64, p999: f64| format!("{p50:.2} / {p99:.2} / {p999:.2} ms");
         self.common.table(&[
             ("requests a second", format!("{:.0}", self.msgs_per_s)),
             ("asked for", rate),
-            (
-                "answer p50 / p99 / p99.9",
-                ms(self.ack_p50_ms, self.ack_p99_ms, self.ack_p999_ms),
-            ),
-            (
-                "at the backend p50 / p99 / p99.9",
-                ms(self.recv_p50_ms, self.recv_p99_ms, self.recv_p999_ms),
-            ),
+            ("answer p50 / p99 / p99.9", self.ack.text()),
+            ("at the backend p50 / p99 / p99.9", self.recv.text()),
             ("CPU of Redis", format!("{:.2} s", self.redis_cpu_s)),
             ("CPU of the backend", format!("{:.2} s", self.backend_cpu_s)),
             ("bytes of a request", self.body_bytes.to_string()),

@@ -1,31 +1,16 @@
 //! `sluice bench storm`: all connections are cut at once, and all come back.
 
-use std::time::Duration;
-
 use serde::Serialize;
-use sluice_load::{Job, LoadTransport, Work};
+use sluice_load::Work;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     generator,
     live::Live,
+    load::Load,
     report::Common,
-    subject::{NO_LIMITS, RunningServer, Subject, SubjectOptions},
+    subject::{NO_LIMITS, Subject, SubjectOptions},
 };
-
-/// What is asked for.
-pub struct StormOptions {
-    /// By what to connect.
-    pub transport: LoadTransport,
-    /// How many connections.
-    pub connections: usize,
-    /// Connections that are on their way to login at once.
-    pub at_once: usize,
-    /// For the server to rest before its memory is read.
-    pub rest: Duration,
-    /// `None`: start one.
-    pub server: Option<RunningServer>,
-}
 
 /// What was measured.
 #[derive(Debug, Serialize)]
@@ -45,42 +30,28 @@ pub struct StormReport {
     pub rss_after_mb: f64,
 }
 
-/// Measures a storm.
+/// Measures a storm; so many are on their way to login at once. The load's duration is
+/// the server's rest before its memory is read, before and after.
 pub async fn storm(
-    options: StormOptions,
+    load: Load,
+    at_once: usize,
     mut live: Live,
     shutdown: CancellationToken,
 ) -> anyhow::Result<StormReport> {
     live.doing("adding users");
     let subject = Subject::prepare(SubjectOptions {
-        running: options.server,
-        users: options.connections,
+        running: load.server.clone(),
+        users: load.connections,
         settings: NO_LIMITS,
         ..SubjectOptions::default()
     });
     let subject = subject.await?;
-    let job = Job {
-        work: Work::Storm {
-            at_once: options.at_once,
-        },
-        address: subject.address(options.transport)?,
-        transport: options.transport,
-        pins: subject.addresses.pins.clone(),
-        logins: subject.logins.clone(),
-        window_max: 1,
-        body_bytes: 0,
-        warm_up_ms: 0,
-        duration_ms: options.rest.as_millis() as u64,
-        servers: vec![subject.pid],
-        core: None,
-    };
+    let job = load.job(&subject, Work::Storm { at_once })?;
     let findings = generator::run(vec![job], &mut live, &shutdown).await?;
-    let transport = options.transport.name();
-    let settings = if subject.is_own() { NO_LIMITS } else { "" };
     let outcomes = || findings.outcomes.iter();
     let report = StormReport {
-        common: Common::new("storm", transport, options.connections, settings, &findings),
-        at_once: options.at_once,
+        common: Common::new("storm", &load, &subject, &findings),
+        at_once,
         last_back_s: outcomes().map(|it| it.last_back_s).fold(0.0, f64::max),
         back_p50_s: findings.ack.percentile_ms(50.0) / 1_000.0,
         rss_before_mb: outcomes().map(|it| it.rss_mb.0).fold(0.0, f64::max),

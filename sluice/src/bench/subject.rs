@@ -51,6 +51,8 @@ pub(super) struct Subject {
     pub(super) logins: Vec<Login>,
     /// That all are in, if that was wanted.
     pub(super) group: Option<ConversationId>,
+    /// Of the one that was started, beside the defaults; a running one's aren't known.
+    pub(super) settings: String,
     started: Option<ServerProcess>,
 }
 
@@ -102,6 +104,7 @@ impl Subject {
             addresses,
             logins,
             group,
+            settings: String::new(),
             started: None,
         })
     }
@@ -118,6 +121,7 @@ impl Subject {
             addresses: Addresses::of(&process.addresses.http).await?,
             logins,
             group,
+            settings: settings.to_owned(),
             started: Some(process),
         })
     }

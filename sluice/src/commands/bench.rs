@@ -21,7 +21,7 @@ use crate::{
         report::Common,
         worker::{self, EchoKind},
     },
-    cli::WrongUse,
+    cli::{Stopped, WrongUse},
 };
 
 /// Measure what the gateway can do
@@ -107,6 +107,17 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<Exit
         Workload::Request(args) => request::run(args, shutdown).await,
         Workload::Worker => blocking(worker::run).await,
         Workload::Echo { core, kind } => blocking(move || worker::echo(core, kind)).await,
+    }
+}
+
+/// What a workload comes to, unless somebody asks to stop before.
+async fn unless_stopped<T>(
+    shutdown: &CancellationToken,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    tokio::select! {
+        report = work => report,
+        () = shutdown.cancelled() => Err(Stopped("the end").into()),
     }
 }
 

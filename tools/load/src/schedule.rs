@@ -23,6 +23,18 @@ pub(crate) struct Schedule {
     total: u64,
 }
 
+// === impl Pace ===
+
+impl Pace {
+    /// What was asked for; `None`: as fast as windows let them.
+    pub fn per_s(self) -> Option<f64> {
+        match self {
+            Self::PerSecond(per_s) => Some(per_s),
+            Self::Window => None,
+        }
+    }
+}
+
 // === impl Schedule ===
 
 impl Schedule {

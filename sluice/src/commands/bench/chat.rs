@@ -7,13 +7,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Output, Spans, Subject, body, check_connections, count, depth, finish, pace, transport,
+    unless_stopped,
 };
 use crate::{
-    bench::{
-        chat::{ChatOptions, chat},
-        live::Live,
-    },
-    cli::{Stopped, WrongUse},
+    bench::{chat::chat, live::Live, load::Load},
+    cli::WrongUse,
 };
 
 /// Durable messages of pairs: rate and latency
@@ -64,19 +62,16 @@ pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
     check_connections(args.transport, args.connections, 1)?;
     let seconds = args.spans.warm_up + args.spans.duration;
     let live = Live::new(args.connections, seconds)?;
-    let options = ChatOptions {
+    let load = Load {
         transport: args.transport,
         connections: args.connections,
-        pace: args.rate,
         depth: args.depth,
         body_bytes: args.body,
         warm_up: args.spans.warm_up(),
         duration: args.spans.duration(),
         server: args.subject.running(),
     };
-    let report = tokio::select! {
-        report = chat(options, live, shutdown.clone()) => report?,
-        () = shutdown.cancelled() => return Err(Stopped("the end").into()),
-    };
+    let work = chat(load, args.rate, live, shutdown.clone());
+    let report = unless_stopped(&shutdown, work).await?;
     finish(&args.output, &report, report.table(), &report.common)
 }

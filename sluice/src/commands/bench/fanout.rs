@@ -6,13 +6,13 @@ use sluice_load::{LoadTransport, Pace};
 use sluice_protocol::limits::GROUP_MEMBERS_MAX;
 use tokio_util::sync::CancellationToken;
 
-use super::{Output, Spans, Subject, body, check_connections, count, depth, finish, pace, stream};
+use super::{
+    Output, Spans, Subject, body, check_connections, count, depth, finish, pace, stream,
+    unless_stopped,
+};
 use crate::{
-    bench::{
-        fanout::{FanoutOptions, fanout},
-        live::Live,
-    },
-    cli::{Stopped, WrongUse},
+    bench::{fanout::fanout, live::Live, load::Load},
+    cli::WrongUse,
 };
 
 /// One group, all members online: deliveries a second
@@ -56,20 +56,17 @@ pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
     check(&args)?;
     let seconds = args.spans.warm_up + args.spans.duration;
     let live = Live::new(args.connections, seconds)?;
-    let options = FanoutOptions {
+    let load = Load {
         transport: args.transport,
         connections: args.connections,
-        pace: args.rate,
         depth: args.depth,
         body_bytes: args.body,
         warm_up: args.spans.warm_up(),
         duration: args.spans.duration(),
         server: args.subject.running(),
     };
-    let report = tokio::select! {
-        report = fanout(options, live, shutdown.clone()) => report?,
-        () = shutdown.cancelled() => return Err(Stopped("the end").into()),
-    };
+    let work = fanout(load, args.rate, live, shutdown.clone());
+    let report = unless_stopped(&shutdown, work).await?;
     finish(&args.output, &report, report.table(), &report.common)
 }
 

@@ -7,11 +7,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use sluice_load::LoadTransport;
 use tokio_util::sync::CancellationToken;
 
-use super::{Subject, at_least_one, check_connections, count, exit_code, print, transport};
-use crate::{
-    bench::idle::{IdleOptions, idle},
-    cli::Stopped,
+use super::{
+    Subject, at_least_one, check_connections, count, exit_code, print, transport, unless_stopped,
 };
+use crate::bench::{idle::idle, load::Load};
 
 /// Memory of idle, logged-in connections
 ///
@@ -54,16 +53,17 @@ pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
     let progress = ProgressBar::new(args.connections as u64);
     let style = ProgressStyle::with_template("{msg:24} {wide_bar} {pos}/{len} {per_sec} {elapsed}");
     progress.set_style(style.context("the progress bar's template")?);
-    let options = IdleOptions {
+    let load = Load {
         transport: args.transport,
         connections: args.connections,
-        hold: Duration::from_secs(args.duration),
+        depth: 1,
+        body_bytes: 0,
+        warm_up: Duration::ZERO,
+        duration: Duration::from_secs(args.duration),
         server: args.subject.running(),
     };
-    let report = tokio::select! {
-        report = idle(options, progress, shutdown.clone()) => report?,
-        () = shutdown.cancelled() => return Err(Stopped("the end").into()),
-    };
+    let work = idle(load, progress, shutdown.clone());
+    let report = unless_stopped(&shutdown, work).await?;
     let table = format!(
         "{} idle {} connections: {:.0} bytes of process memory and {:.0} bytes of kernel memory \
          each; {} errors",

@@ -5,14 +5,10 @@ use std::process::ExitCode;
 use sluice_load::LoadTransport;
 use tokio_util::sync::CancellationToken;
 
-use super::{Output, Spans, Subject, check_connections, count, depth, finish, transport};
-use crate::{
-    bench::{
-        live::Live,
-        ping::{PingOptions, ping},
-    },
-    cli::Stopped,
+use super::{
+    Output, Spans, Subject, check_connections, count, depth, finish, transport, unless_stopped,
 };
+use crate::bench::{live::Live, load::Load, ping::ping};
 
 /// Pings answered a second, beside a bare epoll server's echoes
 ///
@@ -50,17 +46,16 @@ pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
     check_connections(args.transport, args.connections, 2)?;
     let seconds = args.spans.warm_up + args.spans.duration;
     let live = Live::new(args.connections, seconds)?;
-    let options = PingOptions {
+    let load = Load {
         transport: args.transport,
         connections: args.connections,
         depth: args.depth,
+        body_bytes: 0,
         warm_up: args.spans.warm_up(),
         duration: args.spans.duration(),
         server: args.subject.running(),
     };
-    let report = tokio::select! {
-        report = ping(options, live, shutdown.clone()) => report?,
-        () = shutdown.cancelled() => return Err(Stopped("the end").into()),
-    };
+    let work = ping(load, live, shutdown.clone());
+    let report = unless_stopped(&shutdown, work).await?;
     finish(&args.output, &report, report.table(), &report.common)
 }

@@ -5,14 +5,10 @@ use std::process::ExitCode;
 use sluice_load::{LoadTransport, Pace};
 use tokio_util::sync::CancellationToken;
 
-use super::{Output, Spans, body, check_connections, count, depth, finish, pace, transport};
-use crate::{
-    bench::{
-        live::Live,
-        request::{RequestOptions, request},
-    },
-    cli::Stopped,
+use super::{
+    Output, Spans, body, check_connections, count, depth, finish, pace, transport, unless_stopped,
 };
+use crate::bench::{live::Live, load::Load, request::request};
 
 /// Requests to a backend behind Redis: rate and latency
 ///
@@ -50,18 +46,16 @@ pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
     check_connections(args.transport, args.connections, 1)?;
     let seconds = args.spans.warm_up + args.spans.duration;
     let live = Live::new(args.connections, seconds)?;
-    let options = RequestOptions {
+    let load = Load {
         transport: args.transport,
         connections: args.connections,
-        pace: args.rate,
         depth: args.depth,
         body_bytes: args.body,
         warm_up: args.spans.warm_up(),
         duration: args.spans.duration(),
+        server: None,
     };
-    let report = tokio::select! {
-        report = request(options, live, shutdown.clone()) => report?,
-        () = shutdown.cancelled() => return Err(Stopped("the end").into()),
-    };
+    let work = request(load, args.rate, live, shutdown.clone());
+    let report = unless_stopped(&shutdown, work).await?;
     finish(&args.output, &report, report.table(), &report.common)
 }

@@ -5,14 +5,10 @@ use std::{process::ExitCode, time::Duration};
 use sluice_load::LoadTransport;
 use tokio_util::sync::CancellationToken;
 
-use super::{Output, Subject, at_least_one, check_connections, count, finish, transport};
-use crate::{
-    bench::{
-        live::Live,
-        storm::{StormOptions, storm},
-    },
-    cli::Stopped,
+use super::{
+    Output, Subject, at_least_one, check_connections, count, finish, transport, unless_stopped,
 };
+use crate::bench::{live::Live, load::Load, storm::storm};
 
 /// All connections are cut at once, and all come back
 ///
@@ -46,16 +42,16 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
     check_connections(args.transport, args.connections, 1)?;
     let live = Live::new(args.connections, 2 * args.duration)?;
-    let options = StormOptions {
+    let load = Load {
         transport: args.transport,
         connections: args.connections,
-        at_once: args.at_once,
-        rest: Duration::from_secs(args.duration),
+        depth: 1,
+        body_bytes: 0,
+        warm_up: Duration::ZERO,
+        duration: Duration::from_secs(args.duration),
         server: args.subject.running(),
     };
-    let report = tokio::select! {
-        report = storm(options, live, shutdown.clone()) => report?,
-        () = shutdown.cancelled() => return Err(Stopped("the end").into()),
-    };
+    let work = storm(load, args.at_once, live, shutdown.clone());
+    let report = unless_stopped(&shutdown, work).await?;
     finish(&args.output, &report, report.table(), &report.common)
 }
