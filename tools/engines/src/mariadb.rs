@@ -102,6 +102,7 @@ impl MariaDb {
             program,
             package: "mariadb-server",
             arguments,
+            environment: Vec::new(),
             hello: b"",
             // A greeting packet: number 0, protocol 10. An error packet has 255.
             answer: |answer| answer.get(3..5) == Some(&[0, 10]),

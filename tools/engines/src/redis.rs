@@ -63,6 +63,7 @@ impl Redis {
             program: "redis-server",
             package: "redis-server",
             arguments,
+            environment: Vec::new(),
             hello: b"PING\r\n",
             answer: |answer| answer.starts_with(b"+PONG"),
             ready_timeout: Duration::from_secs(30),

@@ -50,6 +50,8 @@ pub(crate) struct Recipe {
     pub(crate) program: &'static str,
     pub(crate) package: &'static str,
     pub(crate) arguments: Vec<String>,
+    /// Variables beside this process's own.
+    pub(crate) environment: Vec<(&'static str, String)>,
     /// What to send to a new connection, and how the first answer must begin.
     pub(crate) hello: &'static [u8],
     pub(crate) answer: fn(&[u8]) -> bool,
@@ -218,6 +220,7 @@ fn spawn(recipe: &Recipe, folder: &GuardedFolder) -> Result<Child, EngineError> 
     // A group of its own: Ctrl-C is for this process, which stops it in its order.
     let child = Command::new(recipe.program)
         .args(&recipe.arguments)
+        .envs(recipe.environment.clone())
         .current_dir(folder.path())
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)

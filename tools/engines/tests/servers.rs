@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-use sluice_engines::{MariaDb, Redis, RedisCluster};
+use std::net::SocketAddr;
+
+use sluice_engines::{Ejabberd, MariaDb, Mosquitto, Nats, Redis, RedisCluster, package_version};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -52,4 +54,59 @@ async fn mariadb_survives_a_kill_and_leaves_no_folder() {
     assert!(folder.exists());
     drop(server);
     assert!(!folder.exists());
+}
+
+/// `false`, and says so, where a program isn't installed.
+fn is_installed(package: &str) -> bool {
+    let is = package_version(package).is_some();
+    if !is {
+        eprintln!("skipped: the Debian package {package} isn't installed (tools/test does that)");
+    }
+    is
+}
+
+#[tokio::test]
+async fn mosquitto_starts_and_ends() {
+    if !is_installed(Mosquitto::PACKAGE) {
+        return;
+    }
+    let server = Mosquitto::start().await.unwrap();
+    ends(server.address(), server).await;
+}
+
+#[tokio::test]
+async fn nats_starts_with_a_stream_and_ends() {
+    if !is_installed(Nats::PACKAGE) {
+        return;
+    }
+    let server = Nats::start_with_stream().await.unwrap();
+    ends(server.address(), server).await;
+}
+
+#[tokio::test]
+async fn ejabberd_starts_with_its_users_and_ends() {
+    if !is_installed(Ejabberd::PACKAGE) || !is_installed(Ejabberd::ARCHIVE_PACKAGE) {
+        return;
+    }
+    let server = Ejabberd::start(&[("alice", "secret")]).await.unwrap();
+    let mut socket = TcpStream::connect(server.address()).await.unwrap();
+    let hello = "<stream:stream to='localhost' version='1.0' xmlns='jabber:client' \
+        xmlns:stream='http://etherx.jabber.org/streams'><auth \
+        xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>AGFsaWNlAHNlY3JldA==</auth>";
+    socket.write_all(hello.as_bytes()).await.unwrap();
+    let mut said = String::new();
+    while !said.contains("<success ") {
+        let mut answer = [0; 4096];
+        let length = socket.read(&mut answer).await.unwrap();
+        said.push_str(str::from_utf8(&answer[..length]).unwrap());
+        assert!(length > 0 && !said.contains("<failure "), "{said}");
+    }
+    ends(server.address(), server).await;
+}
+
+/// Nobody listens any more once it is dropped.
+async fn ends<T>(address: SocketAddr, server: T) {
+    assert!(TcpStream::connect(address).await.is_ok());
+    drop(server);
+    assert!(TcpStream::connect(address).await.is_err());
 }

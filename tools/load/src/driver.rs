@@ -1,8 +1,8 @@
 //! What a protocol has to say for itself to be put under load: bytes out, bytes in,
 //! no sockets, no clock. Schedule, sockets, latencies and counts are the engine's.
 //!
-//! A driver of another protocol (MQTT, NATS, XMPP) implements these six functions and
-//! runs by the same schedule.
+//! A driver of another protocol (`peers`) implements these functions and runs by the
+//! same schedule.
 
 use crate::LoadError;
 
@@ -38,12 +38,52 @@ pub trait Driver {
     /// gathered.
     fn settle(&mut self, _client: usize, _out: &mut Vec<u8>) {}
 
+    /// Appends what ends a batch: a client has something to say, which is about to be
+    /// written.
+    fn gathered(&mut self, _client: usize, _out: &mut Vec<u8>) {}
+
     /// Appends a sign of life.
     fn keep_alive(&mut self, _client: usize, _out: &mut Vec<u8>) {}
 
     /// Whether a client's messages are only taken in their order: where one is
     /// refused, those behind it go out again, too.
     fn is_ordered(&self) -> bool;
+}
+
+impl Driver for Box<dyn Driver> {
+    fn open(&mut self, client: usize, out: &mut Vec<u8>) -> Result<(), LoadError> {
+        (**self).open(client, out)
+    }
+
+    fn send(&mut self, client: usize, message: Message, out: &mut Vec<u8>) {
+        (**self).send(client, message, out);
+    }
+
+    fn take(
+        &mut self,
+        client: usize,
+        input: &[u8],
+        out: &mut Vec<u8>,
+        heard: &mut Vec<Heard>,
+    ) -> Result<usize, LoadError> {
+        (**self).take(client, input, out, heard)
+    }
+
+    fn settle(&mut self, client: usize, out: &mut Vec<u8>) {
+        (**self).settle(client, out);
+    }
+
+    fn gathered(&mut self, client: usize, out: &mut Vec<u8>) {
+        (**self).gathered(client, out);
+    }
+
+    fn keep_alive(&mut self, client: usize, out: &mut Vec<u8>) {
+        (**self).keep_alive(client, out);
+    }
+
+    fn is_ordered(&self) -> bool {
+        (**self).is_ordered()
+    }
 }
 
 /// A message to be sent.

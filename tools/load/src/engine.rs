@@ -339,6 +339,7 @@ impl<D: Driver> Engine<D> {
         let mut dirty = std::mem::take(&mut self.dirty);
         for client in dirty.drain(..) {
             self.clients[client].is_dirty = false;
+            self.driver.gathered(client, self.carrier.out(client));
             if let Err(error) = self.carrier.write(client) {
                 self.lose(client, &error);
             }

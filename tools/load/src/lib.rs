@@ -2,9 +2,10 @@
 //!
 //! [`Job`] is what a generator process does: an open-loop schedule, latencies from
 //! when messages were due, counts of all that was sent and heard. The protocol is a
-//! [`Driver`]. [`Crowd`] and [`Swarm`] hold idle connections, streams and datagrams.
+//! [`Driver`]: Sluice's own, or a peer's by its [`Protocol`]. [`Crowd`] and [`Swarm`] hold idle connections, streams and datagrams.
 //! Bounded by the count it is given and by the open files of the process.
 
+mod body;
 mod carrier;
 mod client;
 mod clock;
@@ -21,6 +22,7 @@ mod frame;
 mod job;
 mod login;
 mod memory;
+mod peers;
 mod rounds;
 mod schedule;
 mod sequence;
@@ -30,6 +32,7 @@ mod streams;
 mod swarm;
 mod tally;
 
+pub use body::{BODY_MIN_BYTES, due_ns_of};
 pub use client::WINDOW_MAX;
 pub use clock::now_ns;
 pub use crowd::{Crowd, CrowdOptions, LoadError};
@@ -40,7 +43,7 @@ pub use frame::LoadTransport;
 pub use job::{Control, Job, Outcome, Told, Work};
 pub use login::Login;
 pub use memory::{KernelMemory, ProcessMemory, process_cpu_ms, process_rss_bytes};
+pub use peers::{PeerError, Protocol};
 pub use schedule::Pace;
-pub use session::{BODY_MIN_BYTES, due_ns_of};
 pub use swarm::{Swarm, SwarmOptions};
 pub use tally::{Counts, Interval, Latencies};

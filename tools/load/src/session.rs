@@ -15,6 +15,7 @@ use sluice_protocol::WEBSOCKET_SUBPROTOCOL;
 
 use crate::{
     LoadError, Login,
+    body::Body,
     clock::{MS_NS, now_ns},
     driver::{Driver, Heard, Message},
     fields::{put_head, put_number},
@@ -22,7 +23,6 @@ use crate::{
     sequence::Sequence,
 };
 
-pub use reading::due_ns_of;
 use writing::packet_id;
 
 /// What clients do.
@@ -47,8 +47,7 @@ pub(crate) struct Session {
     talk: Talk,
     logins: Vec<Login>,
     members: Vec<Member>,
-    /// A body's bytes; its first are overwritten by each message's stamp.
-    body: Vec<u8>,
+    body: Body,
     /// Unix time at the monotonic clock's start.
     epoch_ms: u64,
     /// Tells this run's message ids from another's.
@@ -70,9 +69,6 @@ struct Member {
     /// Answers awaited before it is synced.
     pulls: u8,
 }
-
-/// A body begins with its message's due time and number.
-pub const BODY_MIN_BYTES: usize = 12;
 
 /// Pushes that are told at once; fewer wait for [`Driver::settle`].
 const TOLD_AT_ONCE: u32 = 32;
@@ -101,9 +97,7 @@ impl Session {
             talk,
             members: logins.iter().map(|_| Member::default()).collect(),
             logins,
-            body: (0..body_bytes.max(BODY_MIN_BYTES))
-                .map(|at| b'a' + (at % 26) as u8)
-                .collect(),
+            body: Body::new(body_bytes),
             epoch_ms: unix_ms.saturating_sub(now_ns() / MS_NS),
             run: rand::random(),
             is_bare: false,
@@ -164,15 +158,15 @@ impl Driver for Session {
                 put_head(field::PING, 0, out);
             }),
             Talk::Group(_) if self.is_bare => {
-                self.stamp(message);
+                self.body.stamp(message);
                 transport.frame(out, |out| self.put_notice(client, message, out));
             }
             Talk::Pairs | Talk::Group(_) => {
-                self.stamp(message);
+                self.body.stamp(message);
                 transport.frame(out, |out| self.put_send(client, message, out));
             }
             Talk::Request(_) => {
-                self.stamp(message);
+                self.body.stamp(message);
                 transport.frame(out, |out| self.put_request(client, message, out));
             }
         }

@@ -5,6 +5,7 @@ use sluice_protocol::packet::ErrorCode;
 use super::{FOUNDED_SEQ, ID_SHIFT, SETBACK_MS, Session, TOLD_AT_ONCE, Talk, field};
 use crate::{
     LoadError,
+    body::stamp_of,
     driver::Heard,
     fields::{Fields, Value},
     sequence::{Came, Sequence},
@@ -246,18 +247,6 @@ fn hear_entry(entry: Fields<'_>, heard: &mut Vec<Heard>) {
     if let Some((due_ns, number)) = stamp_of(entry.message(7).bytes(2)) {
         heard.push(Heard::Received { number, due_ns });
     }
-}
-
-/// When the message with this body was due, by the monotonic clock.
-pub fn due_ns_of(body: &[u8]) -> Option<u64> {
-    stamp_of(body).map(|(due_ns, _)| due_ns)
-}
-
-fn stamp_of(body: &[u8]) -> Option<(u64, u64)> {
-    let (due_ns, rest) = body.split_first_chunk()?;
-    let (number, _) = rest.split_first_chunk()?;
-    let number = u32::from_le_bytes(*number);
-    Some((u64::from_le_bytes(*due_ns), number.into()))
 }
 
 /// The last bytes of a message id of this generator.

@@ -11,6 +11,7 @@ use sluice_protocol::{
 };
 
 use super::*;
+use crate::due_ns_of;
 
 const GROUP: &str = "g:7";
 

@@ -24,11 +24,6 @@ impl Session {
         ClientMsgId::new(self.epoch_ms + due_ns / MS_NS, random)
     }
 
-    pub(super) fn stamp(&mut self, message: Message) {
-        self.body[..8].copy_from_slice(&message.due_ns.to_le_bytes());
-        self.body[8..12].copy_from_slice(&(message.number as u32).to_le_bytes());
-    }
-
     pub(super) fn put_send(&self, client: usize, message: Message, out: &mut Vec<u8>) {
         let target: (u32, &str) = match &self.talk {
             Talk::Group(id) => (3, id),
@@ -41,7 +36,7 @@ impl Session {
         let bytes = bytes_len(target.0, target.1.len())
             + bytes_len(4, MSG_ID_BYTES)
             + predecessor.map_or(0, |_| bytes_len(5, MSG_ID_BYTES))
-            + bytes_len(7, self.body.len());
+            + bytes_len(7, self.body.bytes().len());
         put_number(field::ID, packet_id(message), out);
         put_head(field::SEND, bytes, out);
         put_bytes(target.0, target.1.as_bytes(), out);
@@ -49,7 +44,7 @@ impl Session {
         if let Some(predecessor) = predecessor {
             put_bytes(5, predecessor.as_bytes(), out);
         }
-        put_bytes(7, &self.body, out);
+        put_bytes(7, self.body.bytes(), out);
     }
 
     pub(super) fn put_request(&self, client: usize, message: Message, out: &mut Vec<u8>) {
@@ -57,13 +52,14 @@ impl Session {
             return;
         };
         let key = (client as u32).to_be_bytes();
-        let bytes =
-            bytes_len(1, service.len()) + bytes_len(2, key.len()) + bytes_len(3, self.body.len());
+        let bytes = bytes_len(1, service.len())
+            + bytes_len(2, key.len())
+            + bytes_len(3, self.body.bytes().len());
         put_number(field::ID, packet_id(message), out);
         put_head(field::REQUEST, bytes, out);
         put_bytes(1, service.as_bytes(), out);
         put_bytes(2, &key, out);
-        put_bytes(3, &self.body, out);
+        put_bytes(3, self.body.bytes(), out);
     }
 
     /// What the gateway would make of a message to a group, for the bare server.
@@ -73,7 +69,7 @@ impl Session {
         };
         let seq = message.number + 1;
         let sender = self.logins[client].user.as_str();
-        let content = bytes_len(2, self.body.len());
+        let content = bytes_len(2, self.body.bytes().len());
         // Message id and time, of which nobody takes notice, have their usual lengths.
         let entry = bytes_len(1, group.len())
             + number_len(2, seq)
@@ -99,7 +95,7 @@ impl Session {
         put_bytes(5, self.msg_id(client, seq, message.due_ns).as_bytes(), out);
         put_number(6, self.epoch_ms, out);
         put_head(7, content, out);
-        put_bytes(2, &self.body, out);
+        put_bytes(2, self.body.bytes(), out);
     }
 
     pub(super) fn put_push_ack(&mut self, client: usize, out: &mut Vec<u8>) {
