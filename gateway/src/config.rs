@@ -343,7 +343,8 @@ const SPAN_MAX_MS: u64 = 366 * 24 * 3600 * 1000;
 // === impl AdminToken ===
 
 impl AdminToken {
-    pub(crate) fn as_str(&self) -> &str {
+    /// The token; empty where there is none.
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }

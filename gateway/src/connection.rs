@@ -169,6 +169,7 @@ impl Connection {
         let Transport::Datagram(link) = transport else {
             return false;
         };
+        bench.traces.note_read();
         let (now, bytes) = (bench.now, datagram.len() as u64);
         let packet_max_bytes = link.packet_max_bytes();
         let opened = link.receive(now.mono_us, from, header, datagram, |packet| {
@@ -256,6 +257,7 @@ impl Connection {
             }
             Err(_) => return channel.abandon(bench, "socket_error"),
         };
+        bench.traces.note_read();
         channel.read_bytes += read as u64;
         channel.last_inbound_ms = bench.now.mono_ms;
         bench.metrics.bytes_in.increment(read as u64);
@@ -327,6 +329,7 @@ impl Connection {
             };
             channel.flags.write_blocked = written.blocked;
             channel.written_bytes += written.bytes as u64;
+            bench.traces.written(channel.key, channel.written_bytes);
             bench.metrics.bytes_out.increment(written.wire_bytes as u64);
             if output.bytes() == 0
                 && let Some(output) = channel.output.take()
@@ -359,6 +362,9 @@ impl Connection {
         if link.write(channel, bench) {
             channel.after_write(bench, true);
         }
+        let untaken = channel.output_bytes() + link.waiting_bytes();
+        let taken = channel.appended_bytes.saturating_sub(untaken as u64);
+        bench.traces.written(channel.key, taken);
         if channel.is_closing() && channel.output.is_none() && link.is_written() {
             link.close(bench.now.mono_us, CloseReason::Unspecified as u16);
             link.write(channel, bench);
@@ -454,6 +460,10 @@ fn handle_packet(
         Ok(packet) => packet,
         Err(error) => return channel.close(bench, Farewell::broken_frame(error)),
     };
+    if bench.traces.is_on() {
+        let from = bench.connection_id(channel.key);
+        bench.traces.note_packet(channel, from, &packet);
+    }
     let mut context = ChannelContext {
         channel,
         bench,
@@ -463,6 +473,7 @@ fn handle_packet(
         Flow::Close(farewell) => channel.close(bench, farewell),
         Flow::Done | Flow::Next(_) => {}
     }
+    bench.traces.end_packet();
 }
 
 /// A frame may not stay open for ever: its deadline starts with the read that

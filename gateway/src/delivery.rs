@@ -112,6 +112,10 @@ impl Channel {
                 }
                 if self.may_go_out(bench, Outbound::Answer(&packet)) {
                     self.send_encoded(bench, &packet);
+                    if bench.traces.is_on() {
+                        let to = bench.connection_id(self.key);
+                        bench.traces.note_answer(self, to, &packet);
+                    }
                 }
             }
             CommandBody::Event(packet) => {
@@ -178,8 +182,13 @@ impl Channel {
         let number = window.next_number();
         let output = self.output.get_or_insert_with(|| bench.pool.take());
         let bytes = output.push(self.framing, &content, number, user_seq, &mut bench.pool);
+        let trace = content.trace;
         window.append(content, user_seq, self.appended_bytes + bytes as u64);
         self.appended(bytes, bench);
+        if let Some(message) = trace {
+            let to = bench.connection_id(self.key);
+            bench.traces.pushed(self, to, message);
+        }
     }
 
     /// Passes a backend's answer on, if the request is pending.

@@ -11,9 +11,11 @@ use bytes::Bytes;
 use prost::Message;
 use sluice_bus::{Bus, BusError, EntryId, NodeName, ProducerCounts, ReadBatch, Reader, Stream};
 use sluice_protocol::{
-    ConnectionId, Incarnation,
+    ClientMsgId, ConnectionId, Incarnation, UserId,
     envelope::{Delivery, Down, PushEntry, Target, delivery},
+    packet::Entry,
 };
+use sluice_trace::{Sighting, TraceId, Tracer};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +35,7 @@ pub(crate) struct Downlink {
     /// Rung when kicks may have been lost with other deliveries.
     pub(crate) recheck: Arc<Notify>,
     pub(crate) health: Arc<BusHealth>,
+    pub(crate) tracer: Tracer,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -165,13 +168,13 @@ impl Downlink {
         let mut targets = delivery.targets.into_iter();
         match body {
             delivery::Body::Push(push) => {
-                let content = content_of(PushKind::Inbox, push);
+                let content = self.content_of(PushKind::Inbox, push);
                 for target in targets {
                     self.push_to(target, &content, shares);
                 }
             }
             delivery::Body::Notice(notice) => {
-                let content = content_of(PushKind::Group, notice);
+                let content = self.content_of(PushKind::Group, notice);
                 for target in targets {
                     self.push_to(target, &content, shares);
                 }
@@ -237,15 +240,31 @@ impl Downlink {
             });
         }
     }
-}
 
-/// The entry is copied out of the bus entry once: windows keep it until it is
-/// acked, and must not keep a whole batch alive with it.
-fn content_of(kind: PushKind, push: PushEntry) -> Arc<PushContent> {
-    Arc::new(PushContent {
-        kind,
-        conversation: push.conversation_id.into(),
-        seq: push.seq,
-        entry: Bytes::copy_from_slice(&push.entry),
-    })
+    /// The entry is copied out of the bus entry once: windows keep it until it is
+    /// acked, and must not keep a whole batch alive with it.
+    fn content_of(&self, kind: PushKind, push: PushEntry) -> Arc<PushContent> {
+        Arc::new(PushContent {
+            trace: match self.tracer.is_armed() {
+                true => self.trace(&push.entry),
+                false => None,
+            },
+            kind,
+            conversation: push.conversation_id.into(),
+            seq: push.seq,
+            entry: Bytes::copy_from_slice(&push.entry),
+        })
+    }
+
+    /// The message in the entry, if it is followed; none rides along in a notice of a
+    /// large one.
+    fn trace(&self, entry: &[u8]) -> Option<TraceId> {
+        let entry = Entry::decode(entry).ok()?;
+        self.tracer.find(&Sighting {
+            sender: &UserId::parse(&entry.sender).ok()?,
+            message: ClientMsgId::parse(&entry.client_msg_id).ok()?,
+            connection: None,
+            is_fresh: false,
+        })
+    }
 }

@@ -150,6 +150,7 @@ impl EventLoop {
             Err(error) => return Err(error),
         }
         self.bench.now = self.bench.shared.clock.now();
+        self.bench.traces.begin_turn();
         for event in events.iter() {
             self.note(event);
         }
@@ -398,6 +399,7 @@ impl EventLoop {
                 }
             }
         }
+        self.bench.traces.forget(key);
         let channel = connection.channel;
         if let Some(timer) = channel.timer {
             self.bench.wheel.cancel(timer);

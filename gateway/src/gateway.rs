@@ -13,6 +13,7 @@ use std::{
 use sluice_bus::{Bus, BusError, Directory};
 use sluice_codec::{Framing, datagram::ServerKeys};
 use sluice_protocol::Incarnation;
+use sluice_trace::Tracer;
 use tokio::{net::TcpListener, sync::Notify, task::JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -51,6 +52,8 @@ pub struct GatewayParts {
     pub incarnation: Incarnation,
     /// Partitions of the conversation space: the same in every node.
     pub partitions: u16,
+    /// What messages are followed by; the same as the services' in one process.
+    pub tracer: Tracer,
     /// Ends the gateway at once; to end it well, [`Gateway::drain`] it.
     pub shutdown: CancellationToken,
 }
@@ -149,6 +152,7 @@ impl Gateway {
                 config: &config.lanes,
                 clock,
                 health: &health,
+                tracer: &parts.tracer,
                 shutdown: &stop,
                 tasks: &mut tasks,
             },
@@ -163,6 +167,7 @@ impl Gateway {
             unbinder,
             pipeline: Pipeline::standard(handlers),
             stream_keys,
+            tracer: parts.tracer.clone(),
         }));
         let (event_loops, loops) = build_loops(&shared, ports).map_err(StartError::Loop)?;
         let registration = Registration {
@@ -186,6 +191,7 @@ impl Gateway {
             loops: loops.clone(),
             recheck,
             health: Arc::clone(&health),
+            tracer: parts.tracer,
             shutdown: stop.clone(),
         };
         let reader = downlink.own().await?;

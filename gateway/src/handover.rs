@@ -188,6 +188,7 @@ mod tests {
                 conversation: "p:1:a:b".into(),
                 seq: user_seq,
                 entry: Bytes::from(vec![0; entry_bytes]),
+                trace: None,
             }),
             user_seq,
         });

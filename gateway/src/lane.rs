@@ -17,6 +17,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 use sluice_bus::{BATCH_MAX_BYTES, BATCH_MAX_ENTRIES, Bus, BusError, Stream};
 use sluice_protocol::{Partition, limits::SHARED_PARTITIONS};
+use sluice_trace::{Stage, TraceId, Tracer};
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +41,8 @@ pub(crate) struct Lane {
 struct Queued {
     entry: Bytes,
     since_ms: u64,
+    /// It bears a message that is followed.
+    trace: Option<TraceId>,
 }
 
 /// The lane did not take an entry.
@@ -73,6 +76,7 @@ struct Writer {
     metrics: LaneMetrics,
     clock: Clock,
     health: Arc<BusHealth>,
+    tracer: Tracer,
     shutdown: CancellationToken,
 }
 
@@ -81,6 +85,7 @@ pub(crate) struct LaneTasks<'a> {
     pub(crate) config: &'a LaneConfig,
     pub(crate) clock: Clock,
     pub(crate) health: &'a Arc<BusHealth>,
+    pub(crate) tracer: &'a Tracer,
     pub(crate) shutdown: &'a CancellationToken,
     pub(crate) tasks: &'a mut JoinSet<()>,
 }
@@ -91,6 +96,16 @@ impl Lane {
     /// Queues an entry behind all earlier ones of this loop. `now_ms` is the
     /// gateway's clock, for the time it waits.
     pub(crate) fn offer(&self, entry: Bytes, now_ms: u64) -> Result<(), LaneFull> {
+        self.offer_message(entry, now_ms, None)
+    }
+
+    /// The same with a message that may be followed.
+    pub(crate) fn offer_message(
+        &self,
+        entry: Bytes,
+        now_ms: u64,
+        trace: Option<TraceId>,
+    ) -> Result<(), LaneFull> {
         let bytes = entry.len();
         if self.load.bytes.load(Ordering::Relaxed) + bytes > self.bytes_max {
             return Err(LaneFull);
@@ -99,6 +114,7 @@ impl Lane {
         let queued = Queued {
             entry,
             since_ms: now_ms,
+            trace,
         };
         self.entries.try_send(queued).map_err(|_| {
             self.load.subtract(1, bytes);
@@ -120,6 +136,7 @@ impl Lane {
             metrics,
             clock: spawn.clock,
             health: Arc::clone(spawn.health),
+            tracer: spawn.tracer.clone(),
             shutdown: spawn.shutdown.clone(),
         };
         spawn.tasks.spawn(writer.run());
@@ -236,6 +253,9 @@ impl Writer {
             }
             let batch = split_batch(&mut queued);
             self.note(&batch);
+            if self.tracer.is_armed() {
+                self.trace(&batch);
+            }
             let batch: Vec<Bytes> = batch.into_iter().map(|queued| queued.entry).collect();
             let bytes = batch.iter().map(Bytes::len).sum();
             let entries = batch.len();
@@ -259,6 +279,13 @@ impl Writer {
         if let Some(since_ms) = oldest_ms {
             let waited_ms = self.clock.now().mono_ms.saturating_sub(since_ms);
             self.metrics.wait_s.record(waited_ms as f64 / 1000.0);
+        }
+    }
+
+    /// Before the append, since whoever reads the stream may be faster than its end.
+    fn trace(&self, batch: &[Queued]) {
+        for message in batch.iter().filter_map(|queued| queued.trace) {
+            self.tracer.mark(message, Stage::Append);
         }
     }
 
@@ -323,6 +350,7 @@ mod tests {
             .map(|i| Queued {
                 entry: Bytes::from(vec![i as u8; if i < 20 { 60_000 } else { 10 }]),
                 since_ms: 0,
+                trace: None,
             })
             .collect();
         let joined = |queued: &[Queued]| -> Vec<u8> {

@@ -55,6 +55,7 @@ mod session_check;
 mod shared;
 mod slab;
 mod token;
+mod traces;
 mod transport;
 mod workbench;
 

@@ -397,6 +397,7 @@ mod tests {
                             conversation: "g:1".into(),
                             seq: 1,
                             entry: entry.encode_to_vec().into(),
+                            trace: None,
                         };
                         let mut bytes = Vec::new();
                         content.prefix(0).encode(number, content.entry.len(), &mut bytes);

@@ -16,6 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use sluice_protocol::PushPrefix;
+use sluice_trace::TraceId;
 
 use crate::{
     handover::Unacked,
@@ -30,6 +31,8 @@ pub(crate) struct PushContent {
     pub(crate) seq: u64,
     /// An encoded `Entry`; empty in a notice without one.
     pub(crate) entry: Bytes,
+    /// The message is followed.
+    pub(crate) trace: Option<TraceId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -301,6 +304,7 @@ mod tests {
             conversation: "p:1:a:b".into(),
             seq,
             entry: Bytes::from_static(b"0123456789"),
+            trace: None,
         })
     }
 

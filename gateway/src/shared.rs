@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sluice_bus::Stream;
 use sluice_codec::datagram::{self, ServerKeys};
 use sluice_protocol::Incarnation;
+use sluice_trace::Tracer;
 
 use crate::{
     address_limits::AddressLimits,
@@ -40,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) datagram_config: Arc<datagram::Config>,
     /// For TCP connections that clients encrypt; `None` where they can't.
     pub(crate) stream_keys: Option<ServerKeys>,
+    pub(crate) tracer: Tracer,
 }
 
 /// What [`Shared`] is made of, apart from what follows from the settings.
@@ -52,6 +54,7 @@ pub(crate) struct SharedParts {
     pub(crate) unbinder: Unbinder,
     pub(crate) pipeline: Pipeline,
     pub(crate) stream_keys: Option<ServerKeys>,
+    pub(crate) tracer: Tracer,
 }
 
 // === impl Shared ===
@@ -70,6 +73,7 @@ impl Shared {
             unbinder: parts.unbinder,
             pipeline: parts.pipeline,
             stream_keys: parts.stream_keys,
+            tracer: parts.tracer,
             packet_rate: Rate::per_second(limits.packets_per_s, limits.packets_burst),
             retry_rule: retry_rule(&parts.config.push),
             legacy_rule: LegacyRule {

@@ -8,7 +8,7 @@ use sluice_timer::Wheel;
 
 use crate::{
     ack_tally::AckTally, clock::Now, datagram::Outgoing, handover::Handovers, metrics::LoopMetrics,
-    output::OutputPool, shared::Shared, slab::ChannelKey,
+    output::OutputPool, shared::Shared, slab::ChannelKey, traces::LoopTraces,
 };
 
 /// One loop's tools: time, timers, lists of work, pools. No channel is in here,
@@ -32,6 +32,7 @@ pub(crate) struct Workbench {
     pub(crate) orphans: Orphans,
     pub(crate) handovers: Handovers,
     pub(crate) metrics: LoopMetrics,
+    pub(crate) traces: LoopTraces,
     pub(crate) random: Random,
     pub(crate) draining: bool,
 }
@@ -60,6 +61,7 @@ impl Workbench {
         let now = shared.clock.now();
         let timers_max = shared.config.connections_per_loop_max as usize + 1;
         Self {
+            traces: LoopTraces::new(shared.tracer.clone()),
             shared,
             event_loop,
             now,

@@ -178,6 +178,27 @@ impl ConnectionId {
             generation: u32::from_be_bytes([g0, g1, g2, g3]),
         })
     }
+
+    /// Takes the text that [`fmt::Display`] makes of it.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn parse_text(text: &str) -> Result<Self, IdError> {
+        let mut parts = text.split('-');
+        let mut part = || parts.next()?.parse::<u32>().ok();
+        let (incarnation, event_loop, slot, generation) = (part(), part(), part(), part());
+        let id = incarnation.zip(event_loop).zip(slot).zip(generation);
+        match (id, parts.next()) {
+            (Some((((incarnation, event_loop), slot), generation)), None) => Ok(Self {
+                incarnation: Incarnation(incarnation),
+                event_loop: u16::try_from(event_loop)
+                    .map_err(|_| IdError::Malformed("connection id"))?,
+                slot,
+                generation,
+            }),
+            _ => Err(IdError::Malformed("connection id")),
+        }
+    }
 }
 
 impl fmt::Display for ConnectionId {
@@ -312,6 +333,10 @@ mod tests {
             generation: u32::MAX,
         };
         assert_eq!(ConnectionId::parse(&id.to_bytes()), Ok(id));
+        assert_eq!(ConnectionId::parse_text(&id.to_string()), Ok(id));
+        for wrong in ["", "7-1-2", "7-1-2-3-4", "7-70000-2-3", "7-1-2-x"] {
+            assert!(ConnectionId::parse_text(wrong).is_err(), "{wrong}");
+        }
         assert!(ConnectionId::parse(&id.to_bytes()[1..]).is_err());
         let mut forged = id.to_bytes();
         forged[6] = 1;

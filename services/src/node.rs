@@ -5,6 +5,7 @@ use std::sync::{Arc, atomic::AtomicUsize};
 use sluice_bus::{Bus, Directory, NodeName};
 use sluice_protocol::{Incarnation, WorkerId};
 use sluice_store::Store;
+use sluice_trace::Tracer;
 
 use crate::{
     Config, Snowflake, downlink::Downlink, recent::RecentLogs, seats::Seats, standing::Standings,
@@ -25,6 +26,7 @@ pub(crate) struct Node {
     /// Conversation lists under way, whichever way they were asked for: a page of
     /// one costs as much as its user has conversations.
     pub(crate) lists: Arc<Seats>,
+    pub(crate) tracer: Tracer,
     /// Partitions of the conversation space.
     pub(crate) partitions: u16,
     pub(crate) worker: WorkerId,

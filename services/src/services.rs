@@ -12,6 +12,7 @@ use axum::Router;
 use sluice_bus::{Bus, BusError, Directory, Stream};
 use sluice_protocol::{Incarnation, Partition, WorkerId, limits::SHARED_PARTITIONS};
 use sluice_store::{Store, StoreError};
+use sluice_trace::Tracer;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -49,6 +50,8 @@ pub struct Parts {
     /// From `Store::issue_incarnation`: the HTTP API's own life; answers to its
     /// calls come to `down:{incarnation}`.
     pub incarnation: Incarnation,
+    /// What messages are followed by; the same as the gateway's in one process.
+    pub tracer: Tracer,
 }
 
 /// Why the services don't start.
@@ -121,6 +124,7 @@ impl Services {
             partitions: parts.partitions,
             worker: parts.worker,
             incarnation: parts.incarnation,
+            tracer: parts.tracer,
             share: AtomicUsize::new(0),
             config,
         });

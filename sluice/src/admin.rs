@@ -1,4 +1,5 @@
-//! Admin HTTP of a process without a gateway: `/healthz`, `/readyz`, `/metrics`.
+//! Admin HTTP of a process without a gateway: `/healthz`, `/readyz`, `/metrics`,
+//! `/admin/timelines`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,10 +14,11 @@ use sluice_bus::{Bus, Stream};
 use sluice_gateway::AdminError;
 use sluice_protocol::{Partition, UserId};
 use sluice_store::Store;
+use sluice_trace::Tracer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::http;
+use crate::{http, timelines};
 
 /// What the routes look at.
 #[derive(Clone)]
@@ -26,6 +28,7 @@ pub(crate) struct Admin {
     /// Empty: nobody is asked for one.
     pub(crate) token: Arc<str>,
     pub(crate) metrics: &'static sluice_gateway::PrometheusHandle,
+    pub(crate) tracer: Tracer,
 }
 
 /// Bus and store have so long to answer `/readyz`, each.
@@ -41,13 +44,15 @@ impl Admin {
         bounds: http::Bounds,
         shutdown: CancellationToken,
     ) {
+        let timelines = timelines::router(self.tracer.clone(), &self.token);
         let router = Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
             .route("/metrics", get(metrics))
             .fallback(AdminError::not_found)
             .method_not_allowed_fallback(AdminError::method_not_allowed)
-            .with_state(self);
+            .with_state(self)
+            .merge(timelines);
         http::serve(listener, router, bounds, shutdown).await;
     }
 }
@@ -73,15 +78,20 @@ async fn metrics(
     State(admin): State<Admin>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, AdminError> {
-    let given = headers.get(header::AUTHORIZATION);
-    let given = given.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    let allowed = admin.token.is_empty()
-        || given.is_some_and(|given| same(given.as_bytes(), admin.token.as_bytes()));
-    if !allowed {
-        return Err(AdminError::bad_token());
-    }
+    check_bearer(&headers, &admin.token)?;
     let text = admin.metrics.render();
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text))
+}
+
+/// Lets those in who bear the token; everybody where there is none.
+pub(crate) fn check_bearer(headers: &HeaderMap, token: &str) -> Result<(), AdminError> {
+    let given = headers.get(header::AUTHORIZATION);
+    let given = given.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let is_same = given.is_some_and(|given| same(given.as_bytes(), token.as_bytes()));
+    match token.is_empty() || is_same {
+        true => Ok(()),
+        false => Err(AdminError::bad_token()),
+    }
 }
 
 /// Compares in a time that does not tell how much is right.

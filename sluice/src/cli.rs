@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::commands::{
-    bench, chat, dead_letters, demo, keygen, keys, migrate, months, recv, send, serve,
+    bench, chat, dead_letters, demo, keygen, keys, migrate, months, recv, send, serve, timeline,
 };
 
 /// An instant-messaging gateway and the backend behind it.
@@ -36,6 +36,7 @@ enum Command {
     Migrate(migrate::Args),
     Months(months::Args),
     DeadLetters(dead_letters::Args),
+    Timeline(timeline::Args),
     // Boxed, as it is much larger than the others.
     Demo(Box<demo::Args>),
     Chat(chat::Args),
@@ -72,7 +73,8 @@ pub fn run(cli: Cli) -> ExitCode {
         | Command::Keygen(_)
         | Command::Migrate(_)
         | Command::Months(_)
-        | Command::DeadLetters(_) => "warn",
+        | Command::DeadLetters(_)
+        | Command::Timeline(_) => "warn",
         // They tell what matters themselves; a log would fall among the messages.
         Command::Chat(_) | Command::Send(_) | Command::Recv(_) => "error",
     };
@@ -106,6 +108,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Command::Migrate(args) => migrate::run(args, shutdown.clone()).await,
             Command::Months(args) => months::run(args, shutdown.clone()).await,
             Command::DeadLetters(args) => dead_letters::run(args, shutdown).await,
+            Command::Timeline(args) => timeline::run(args, shutdown).await,
             Command::Demo(args) => demo::run(*args, shutdown).await,
             Command::Chat(args) => chat::run(args, shutdown).await,
             Command::Send(args) => send::run(args, shutdown).await,

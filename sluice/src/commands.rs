@@ -11,3 +11,4 @@ pub mod months;
 pub mod recv;
 pub mod send;
 pub mod serve;
+pub mod timeline;

@@ -18,4 +18,5 @@ mod metric_help;
 pub mod node;
 mod secret_file;
 pub mod server_process;
+mod timelines;
 pub mod token_keys;

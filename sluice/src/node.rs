@@ -10,13 +10,14 @@ use sluice_bus::{Bus, Directory};
 use sluice_gateway::{BoundAddresses, Gateway, GatewayParts};
 use sluice_services::{Parts, Roles, Services, TokenSigner};
 use sluice_store::Store;
+use sluice_trace::Tracer;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::Admin,
     config::{Config, GatewayEndpoint},
-    datagram_keys, engines, http, metric_help,
+    datagram_keys, engines, http, metric_help, timelines,
     token_keys::{self, Absent},
 };
 
@@ -86,6 +87,7 @@ struct Ground {
     store: Arc<dyn Store>,
     bus: Arc<dyn Bus>,
     directory: Arc<dyn Directory>,
+    tracer: Tracer,
     shutdown: CancellationToken,
 }
 
@@ -154,6 +156,7 @@ impl Node {
             store: engines::open_store(&config.store, &config.data_dir, partitions).await?,
             bus: Arc::clone(&bus),
             directory,
+            tracer: Tracer::new(),
             shutdown: CancellationToken::new(),
         };
         tokio::spawn(sluice_gateway::keep_up_metrics(ground.shutdown.clone()));
@@ -182,6 +185,8 @@ impl Node {
         let mut tasks = Vec::new();
         if let Some((listener, router)) = gateway.as_mut().and_then(Gateway::take_admin) {
             let (bounds, stop) = (config.http.clone(), ground.shutdown.clone());
+            let token = config.gateway.admin_token.as_str();
+            let router = router.merge(timelines::router(ground.tracer.clone(), token));
             tasks.push(tokio::spawn(http::serve(listener, router, bounds, stop)));
         }
         if let (Some(listener), Some(services)) = (listener, &services) {
@@ -206,6 +211,7 @@ impl Node {
                 store: Arc::clone(&ground.store),
                 token: config.services.admin_token.as_str().into(),
                 metrics,
+                tracer: ground.tracer.clone(),
             };
             tasks.push(tokio::spawn(admin.serve(
                 listener,
@@ -276,6 +282,7 @@ impl Ground {
             partitions: config.partitions,
             worker: self.store.issue_worker_id().await?,
             incarnation: self.store.issue_incarnation().await?,
+            tracer: self.tracer.clone(),
         };
         Ok(Services::start(settings, parts, self.shutdown.clone()).await?)
     }
@@ -293,6 +300,7 @@ impl Ground {
             directory: Arc::clone(&self.directory),
             incarnation: self.store.issue_incarnation().await?,
             partitions: config.partitions,
+            tracer: self.tracer.clone(),
             shutdown: self.shutdown.child_token(),
         };
         Ok(Gateway::start(parts).await?)

@@ -11,6 +11,7 @@ use sluice_codec::{
     sealed_tcp::StreamConnector,
 };
 use sluice_protocol::{DeviceId, Incarnation, UserId};
+use sluice_trace::Tracer;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -41,6 +42,7 @@ fn bench() -> Workbench {
         config: &config.lanes,
         clock,
         health: &Arc::new(BusHealth::new(clock, config.timeouts.bus_ms)),
+        tracer: &Tracer::new(),
         shutdown: &CancellationToken::new(),
         tasks: &mut JoinSet::new(),
     };
@@ -53,6 +55,7 @@ fn bench() -> Workbench {
         unbinder: Unbinder::new(1).0,
         pipeline: Pipeline::standard([]),
         stream_keys: None,
+        tracer: Tracer::new(),
         config,
     });
     Workbench::new(Arc::new(shared), 0, Outgoing::default(), 1)

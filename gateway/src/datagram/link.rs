@@ -190,9 +190,13 @@ impl DatagramLink {
         self.queued_bytes() == 0 || self.session.end().is_some()
     }
 
+    /// Of the packet that the session had no room for.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.waiting.as_ref().map_or(0, Bytes::len)
+    }
+
     fn queued_bytes(&self) -> usize {
-        let waiting = self.waiting.as_ref().map_or(0, Bytes::len);
-        self.session.session().send_bytes() + waiting
+        self.session.session().send_bytes() + self.waiting_bytes()
     }
 
     /// Ends the session; [`DatagramLink::write`] tells the peer.

@@ -91,7 +91,8 @@ fn pass_on(context: &mut ChannelContext<'_>, id: u64, ticket: Ticket, user: &Use
         LaneKind::Query => lanes.query(of_user),
         LaneKind::Ack => lanes.ack(of_user.0),
     };
-    match lane.offer(entry, context.now().mono_ms) {
+    let trace = context.bench.traces.enter_lane();
+    match lane.offer_message(entry, context.now().mono_ms, trace) {
         Ok(()) if counted => {
             context.count_unanswered();
             if is_pull {

@@ -47,15 +47,20 @@ fn take(context: &mut ChannelContext<'_>, ack: &PushAck) -> Result<(), Refusal> 
         )));
     }
     let now_ms = context.now().mono_ms;
+    let connection = context.connection_id();
     let (channel, bench) = (&mut *context.channel, &mut *context.bench);
     let Some(identity) = &channel.identity else {
         return Ok(());
     };
     if let Some(window) = &mut channel.pushes {
         let (tally, acked) = (&mut bench.tally, &bench.metrics.pushes_acked);
+        let traces = &bench.traces;
         let rtt = &mut channel.rtt;
         window.acknowledge(ack.cumulative, &ack.ranges, now_ms, rtt, |content| {
             acked.increment(1);
+            if let Some(message) = content.trace {
+                traces.push_acked(connection, message);
+            }
             tally.delivered(&identity.user, &content.conversation, content.seq, now_ms);
         });
     }

@@ -159,6 +159,7 @@ mod tests {
             conversation: "g:1".into(),
             seq: 1,
             entry: entry.encode_to_vec().into(),
+            trace: None,
         }
     }
 

@@ -80,6 +80,7 @@ async fn a_second_gateway_does_not_share_the_port_in_silence() {
         directory: rig.directory.clone(),
         incarnation: sluice_protocol::Incarnation(9_999),
         partitions: 4,
+        tracer: sluice_trace::Tracer::new(),
         shutdown: tokio_util::sync::CancellationToken::new(),
     })
     .await;

@@ -18,6 +18,7 @@ use sluice_bus::{
 use sluice_codec::datagram::{ServerKey, ServerKeys};
 use sluice_gateway::{Config, Gateway, GatewayParts, Handler, TokenVerifier};
 use sluice_protocol::Incarnation;
+use sluice_trace::Tracer;
 use tokio_util::sync::CancellationToken;
 
 use crate::{client::Client, faulty_directory::FaultyDirectory, services::Services};
@@ -93,6 +94,7 @@ impl Rig {
             directory: Arc::clone(&way) as Arc<dyn Directory>,
             incarnation,
             partitions: PARTITIONS,
+            tracer: Tracer::new(),
             shutdown: CancellationToken::new(),
         };
         let mut gateway = Gateway::start_with(parts, handlers).await.unwrap();

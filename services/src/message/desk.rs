@@ -13,6 +13,7 @@ use sluice_protocol::{
     packet::{self, ErrorCode, packet::Body},
 };
 use sluice_store::{Commit, CommitRefusal, Content, NewEntry, Outcome, Store, StoreError, Stored};
+use sluice_trace::{Sighting, Stage, TraceId};
 
 use super::{
     checks::{self, Facts, Passed},
@@ -72,10 +73,17 @@ impl Desk {
         }
         let mut outbox = Outbox::default();
         let mut jobs = self.parse(entries, &mut outbox);
+        let mut traced = Vec::new();
+        if self.node.tracer.is_armed() {
+            traced = self.trace(&mut jobs);
+        }
         while !jobs.is_empty() {
             let (round, later) = split_round(jobs);
             self.round(round, &mut outbox).await?;
             jobs = later;
+        }
+        for message in traced {
+            self.node.tracer.mark(message, Stage::Emit);
         }
         let started = Instant::now();
         if !outbox.is_empty() {
@@ -120,6 +128,26 @@ impl Desk {
             }
         }
         jobs
+    }
+
+    /// Notes which messages are followed: they have just been taken from the bus.
+    fn trace(&self, jobs: &mut [Job]) -> Vec<TraceId> {
+        let tracer = &self.node.tracer;
+        for job in jobs.iter_mut() {
+            let Ask::Send { client_msg_id, .. } = job.ask else {
+                continue;
+            };
+            job.trace = tracer.find(&Sighting {
+                sender: &job.origin.user,
+                message: client_msg_id,
+                connection: job.origin.connection,
+                is_fresh: false,
+            });
+            if let Some(message) = job.trace {
+                tracer.mark(message, Stage::Take);
+            }
+        }
+        jobs.iter().filter_map(|job| job.trace).collect()
     }
 
     async fn round(&mut self, jobs: Vec<Job>, outbox: &mut Outbox) -> Result<(), WorkError> {
@@ -236,6 +264,10 @@ impl Desk {
         if plan.entries.is_empty() {
             return Ok(());
         }
+        let places = plan.seats.iter().map(|(place, _)| *place);
+        for message in places.filter_map(|place| jobs.get(place)?.trace) {
+            self.node.tracer.mark(message, Stage::Check);
+        }
         let started = Instant::now();
         let commit = Commit {
             partition: self.partition,
@@ -252,6 +284,13 @@ impl Desk {
         let placed = plan.entries.into_iter().zip(plan.seats);
         for ((entry, (place, answers)), outcome) in placed.zip(outcomes) {
             let Some(job) = jobs.get(place) else { continue };
+            if let (Some(message), Outcome::Stored(stored) | Outcome::Duplicate(stored)) =
+                (job.trace, &outcome)
+            {
+                let tracer = &self.node.tracer;
+                tracer.mark(message, Stage::Commit);
+                tracer.stored(message, &job.conversation, stored.seq);
+            }
             match outcome {
                 Outcome::Stored(stored) => {
                     self.groups.apply(

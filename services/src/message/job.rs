@@ -8,6 +8,7 @@ use sluice_protocol::{
     packet::{self, ErrorCode, packet::Body},
 };
 use sluice_store::{Content, StoredEntry};
+use sluice_trace::TraceId;
 
 use super::group_command::GroupCommand;
 use crate::origin::{Origin, Unreadable, Uplink, decode_packet};
@@ -18,6 +19,8 @@ pub(super) struct Job {
     pub(super) origin: Origin,
     pub(super) conversation: ConversationId,
     pub(super) ask: Ask,
+    /// The message is followed.
+    pub(super) trace: Option<TraceId>,
 }
 
 /// What can be asked of the owner of a conversation.
@@ -151,6 +154,7 @@ impl Job {
             origin,
             conversation: request.conversation,
             ask,
+            trace: None,
         })
     }
 
@@ -165,6 +169,7 @@ impl Job {
                     client_msg_id,
                     seq: Seq(recall.seq),
                 },
+                trace: None,
             }),
             Err(refusal) => Err(NoJob::refused(origin, refusal, recall.client_msg_id)),
         }
@@ -183,6 +188,7 @@ impl Job {
                 origin,
                 conversation,
                 ask: Ask::Typing,
+                trace: None,
             }),
             Err(refusal) => Err(NoJob::refused(origin, refusal, Bytes::new())),
         }
@@ -215,6 +221,7 @@ impl Job {
                     command_id,
                     command,
                 },
+                trace: None,
             }),
             Err(refusal) => Err(NoJob::refused(origin, refusal, id)),
         }

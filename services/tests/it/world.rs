@@ -174,6 +174,7 @@ impl World {
             partitions: PARTITIONS,
             worker: self.store.issue_worker_id().await.unwrap(),
             incarnation: self.store.issue_incarnation().await.unwrap(),
+            tracer: sluice_trace::Tracer::new(),
         }
     }
 

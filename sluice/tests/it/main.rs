@@ -28,3 +28,4 @@ mod shell;
 mod slow_http;
 mod stops;
 mod talkers;
+mod timelines;

@@ -13,6 +13,7 @@ mod tests {
         ("sluice-protocol", &[]),
         ("sluice-codec", &["sluice-protocol"]),
         ("sluice-timer", &[]),
+        ("sluice-trace", &["sluice-protocol"]),
         ("sluice-bus", &["sluice-protocol"]),
         ("sluice-store", &["sluice-protocol"]),
         (
@@ -20,13 +21,19 @@ mod tests {
             &[
                 "sluice-codec",
                 "sluice-timer",
+                "sluice-trace",
                 "sluice-bus",
                 "sluice-protocol",
             ],
         ),
         (
             "sluice-services",
-            &["sluice-bus", "sluice-store", "sluice-protocol"],
+            &[
+                "sluice-bus",
+                "sluice-store",
+                "sluice-trace",
+                "sluice-protocol",
+            ],
         ),
         (
             "sluice-client",
