@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::Admin,
+    allocator,
     config::{Config, GatewayEndpoint},
     datagram_keys, engines, http, metric_help, timelines,
     token_keys::{self, Absent},
@@ -160,6 +161,7 @@ impl Node {
             shutdown: CancellationToken::new(),
         };
         tokio::spawn(sluice_gateway::keep_up_metrics(ground.shutdown.clone()));
+        tokio::spawn(allocator::trim_when_calm(ground.shutdown.clone()));
         let mut services = None;
         if let (Some(roles), Some(signer)) = (roles, &signer) {
             services = Some(ground.start_services(&config, roles, signer).await?);
