@@ -1,9 +1,11 @@
 //! `sluice bench fanout`: one group, all members online, beside raw writes of the same
-//! bytes to as many sockets.
+//! bytes to as many sockets: one for each member and message, although a server may
+//! gather what is under way (Sluice does). With one message under way nothing can be
+//! gathered.
 
 use anyhow::Context;
 use serde::Serialize;
-use sluice_load::{Pace, Work};
+use sluice_load::{LoadTransport, Pace, Work};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -56,7 +58,11 @@ pub async fn fanout(
     });
     let subject = subject.await?;
     let group = subject.group.as_ref().context("the group was made")?;
-    let echo = Echo::start(None, EchoKind::Broadcast).await?;
+    let kind = match load.transport {
+        LoadTransport::WebSocket => EchoKind::WsBroadcast,
+        LoadTransport::Tcp | LoadTransport::Udp => EchoKind::TcpBroadcast,
+    };
+    let echo = Echo::start(None, kind).await?;
     let work = Work::Fanout {
         group: group.to_string(),
         pace,

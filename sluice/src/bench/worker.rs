@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
-use sluice_load::{Control, DatagramEcho, EchoServer, Job, Told, cores};
+use sluice_load::{Control, DatagramEcho, EchoServer, Job, LoadTransport, Told, cores};
 
 /// The parent, as a worker hears it.
 struct Parent {
@@ -60,8 +60,10 @@ pub fn run() -> anyhow::Result<()> {
 pub enum EchoKind {
     /// Says to a connection what it says.
     Streams,
-    /// Says to all connections what one says.
-    Broadcast,
+    /// Says to all connections what one says, by packets over TCP.
+    TcpBroadcast,
+    /// Likewise, by WebSocket messages.
+    WsBroadcast,
     /// Sends datagrams back.
     Datagrams,
 }
@@ -79,12 +81,17 @@ pub fn echo(core: Option<usize>, kind: EchoKind) -> anyhow::Result<()> {
             std::process::exit(0);
         })?;
     let tell = |address: SocketAddr| writeln!(std::io::stdout(), "{address}");
-    if kind == EchoKind::Datagrams {
-        let server = DatagramEcho::bind()?;
-        tell(server.address()?)?;
-        return Ok(server.run()?);
-    }
-    let server = EchoServer::bind(kind == EchoKind::Broadcast)?;
+    let broadcasts = match kind {
+        EchoKind::Streams => None,
+        EchoKind::TcpBroadcast => Some(LoadTransport::Tcp),
+        EchoKind::WsBroadcast => Some(LoadTransport::WebSocket),
+        EchoKind::Datagrams => {
+            let server = DatagramEcho::bind()?;
+            tell(server.address()?)?;
+            return Ok(server.run()?);
+        }
+    };
+    let server = EchoServer::bind(broadcasts)?;
     tell(server.address()?)?;
     Ok(server.run()?)
 }
@@ -96,7 +103,8 @@ impl EchoKind {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Streams => "streams",
-            Self::Broadcast => "broadcast",
+            Self::TcpBroadcast => "tcp-broadcast",
+            Self::WsBroadcast => "ws-broadcast",
             Self::Datagrams => "datagrams",
         }
     }

@@ -1,6 +1,7 @@
-//! The floor: a bare epoll server that knows nothing of any protocol. One read and
-//! one write a wakeup (one for each of all, where it broadcasts), one thread, no timers: what is left when a gateway has been
-//! taken away.
+//! The floor: a bare epoll server. One read and one write a wakeup, one thread, no
+//! timers, and it knows nothing of any protocol: what is left when a gateway has been
+//! taken away. Where it broadcasts, it knows how long a message is, and makes one write
+//! for each message and socket.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -8,6 +9,8 @@ use std::{
 };
 
 use mio::{Events, Interest, Poll, Token, net::TcpStream};
+
+use crate::LoadTransport;
 
 const LISTENER: Token = Token(usize::MAX);
 const EVENTS_PER_POLL: usize = 1024;
@@ -19,8 +22,8 @@ const CONNECTIONS_MAX: usize = 20_000;
 pub struct EchoServer {
     listener: mio::net::TcpListener,
     sockets: Vec<Peer>,
-    /// Says it to all.
-    is_broadcast: bool,
+    /// Says it to all, a message at a time; they are framed so.
+    broadcasts: Option<LoadTransport>,
 }
 
 struct Peer {
@@ -34,17 +37,17 @@ struct Peer {
 
 impl EchoServer {
     /// Listens on a free port of the loopback. To broadcast is to say to all, the
-    /// speaker last, what one says.
+    /// speaker last, each message that one says.
     ///
     /// # Errors
     /// The socket's.
-    pub fn bind(is_broadcast: bool) -> io::Result<Self> {
+    pub fn bind(broadcasts: Option<LoadTransport>) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         listener.set_nonblocking(true)?;
         Ok(Self {
             listener: mio::net::TcpListener::from_std(listener),
             sockets: Vec::new(),
-            is_broadcast,
+            broadcasts,
         })
     }
 
@@ -103,7 +106,7 @@ impl EchoServer {
         }
     }
 
-    /// One read, and one write for each that is to hear it.
+    /// One read, and one write back, or one for each that is to hear a message.
     fn serve(&mut self, at: usize, scratch: &mut [u8]) {
         loop {
             let Some(Peer {
@@ -120,14 +123,27 @@ impl EchoServer {
                 Ok(_) | Err(_) => return self.sockets[at].socket = None,
             };
             let said = &scratch[..count];
-            if std::mem::replace(has_greeted, true) && self.is_broadcast {
-                let others = (0..self.sockets.len()).filter(|other| *other != at);
-                others.for_each(|other| say(&mut self.sockets[other], said));
+            match self.broadcasts {
+                Some(framed) if std::mem::replace(has_greeted, true) => {
+                    self.broadcast(at, said, framed);
+                }
+                _ => say(&mut self.sockets[at], said),
             }
-            say(&mut self.sockets[at], said);
             if count < scratch.len() {
                 return;
             }
+        }
+    }
+
+    /// What is no whole message goes out as it has come.
+    fn broadcast(&mut self, at: usize, mut said: &[u8], framed: LoadTransport) {
+        while !said.is_empty() {
+            let frame = framed.first_frame(said).ok().flatten();
+            let (message, rest) = said.split_at(frame.map_or(said.len(), |it| it.payload.end));
+            let others = (0..self.sockets.len()).filter(|other| *other != at);
+            others.for_each(|other| say(&mut self.sockets[other], message));
+            say(&mut self.sockets[at], message);
+            said = rest;
         }
     }
 }
