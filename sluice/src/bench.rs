@@ -19,7 +19,7 @@ pub mod storm;
 mod subject;
 pub mod worker;
 
-pub use subject::RunningServer;
+pub use subject::{RunningServer, Server};
 
 /// Logins on their way at once.
 const OPENING_MAX: usize = 256;

@@ -3,7 +3,6 @@
 
 pub mod board;
 pub mod chaos;
-pub mod cluster;
 pub mod costs;
 pub mod log;
 pub mod oracle;
@@ -23,12 +22,12 @@ use sluice_store::SqliteStore;
 use tokio::sync::watch;
 
 use crate::{
+    cluster::{Cluster, Shape},
     endpoints::Addresses,
     server_process::{self, ServerProcess},
 };
 use board::Board;
 use chaos::ChaosPlan;
-use cluster::{Cluster, Shape};
 use plan::{Plan, PlanOptions};
 use replay::{Load, Replay};
 use report::Findings;

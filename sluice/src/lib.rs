@@ -6,6 +6,7 @@ pub mod allocator;
 pub mod bench;
 pub mod chat;
 pub mod cli;
+pub mod cluster;
 pub mod commands;
 pub mod config;
 pub mod datagram_keys;

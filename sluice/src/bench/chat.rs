@@ -43,14 +43,14 @@ pub async fn chat(
 ) -> anyhow::Result<ChatReport> {
     live.doing("adding users");
     let subject = Subject::prepare(SubjectOptions {
-        running: load.server.clone(),
+        server: load.server.clone(),
         users: load.connections,
         settings: NO_LIMITS,
         ..SubjectOptions::default()
     });
     let subject = subject.await?;
-    let job = load.job(&subject, Work::Chat { pace })?;
-    let findings = generator::run(vec![job], &mut live, &shutdown).await?;
+    let jobs = load.jobs(&subject, &Work::Chat { pace })?;
+    let findings = generator::run(jobs, &mut live, &shutdown).await?;
     let acked = findings.total(|it| it.acked) as f64;
     let report = ChatReport {
         common: Common::new("chat", &load, &subject, &findings),

@@ -51,7 +51,7 @@ pub async fn fanout(
 ) -> anyhow::Result<FanoutReport> {
     live.doing("adding users");
     let subject = Subject::prepare(SubjectOptions {
-        running: load.server.clone(),
+        server: load.server.clone(),
         users: load.connections,
         in_group: true,
         settings: NO_LIMITS,
@@ -68,8 +68,8 @@ pub async fn fanout(
         pace,
         floor: echo.address,
     };
-    let job = load.job(&subject, work)?;
-    let findings = generator::run(vec![job], &mut live, &shutdown).await?;
+    let jobs = load.jobs(&subject, &work)?;
+    let findings = generator::run(jobs, &mut live, &shutdown).await?;
     let rounds = findings.outcomes.iter().flat_map(|it| it.rounds.clone());
     let (server, floor): (Vec<f64>, Vec<f64>) = rounds.unzip();
     let deliveries_per_s = match pace {

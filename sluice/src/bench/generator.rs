@@ -42,6 +42,18 @@ pub(super) struct Second {
     pub(super) recv: Latencies,
 }
 
+/// Generators at work, which go from one stage to the next together.
+pub(super) struct Generators<'a> {
+    all: Vec<Generator>,
+    told: mpsc::Receiver<(usize, Option<Told>)>,
+    live: &'a mut Live,
+    shutdown: &'a CancellationToken,
+    findings: Findings,
+    /// Logged in, one by one.
+    held: Vec<usize>,
+    ready: usize,
+}
+
 struct Generator {
     child: Child,
     stdin: ChildStdin,
@@ -59,52 +71,17 @@ pub(super) async fn run(
     live: &mut Live,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Findings> {
-    let (tell, mut told) = mpsc::channel(TOLD_MAX);
-    let mut generators = Vec::new();
-    for (index, job) in jobs.into_iter().enumerate() {
-        generators.push(Generator::start(index, &job, tell.clone()).await?);
-    }
-    drop(tell);
-    let mut findings = Findings::default();
-    let mut held = vec![0; generators.len()];
-    let mut ready = 0;
-    while findings.outcomes.len() < generators.len() {
-        let next = tokio::select! {
-            next = tokio::time::timeout(SILENCE_MAX, told.recv()) => next,
-            () = shutdown.cancelled() => return Err(Stopped("the end").into()),
-        };
-        let next = next.context("a generator process hangs: it has said nothing for a minute")?;
-        let Some((index, told)) = next else {
-            bail!("{}", ended(generators).await);
-        };
-        match told {
-            Told::LoggedIn(count) => {
-                held[index] = count;
-                live.logged_in(held.iter().sum());
-            }
-            Told::Ready => {
-                ready += 1;
-                if ready == generators.len() {
-                    let start = format!("{}\n", now_ns() + START_IN_NS);
-                    for generator in &mut generators {
-                        generator.stdin.write_all(start.as_bytes()).await?;
-                    }
-                    live.running();
-                }
-            }
-            Told::Second(interval) => findings.add(&interval, live),
-            Told::Round(server, floor) => live.round(server, floor),
-            Told::Done(outcome) => findings.outcomes.push(outcome),
-        }
-    }
-    live.finish();
-    Ok(findings)
+    let mut generators = Generators::start(jobs, live, shutdown).await?;
+    generators.ready().await?;
+    generators.go().await?;
+    generators.live.running();
+    generators.finish().await
 }
 
 /// Why the generators have ended; each has said it on standard error.
-async fn ended(generators: Vec<Generator>) -> String {
+async fn ended(generators: &mut [Generator]) -> String {
     let mut how = String::from("a generator process ended before its work was done");
-    for mut generator in generators {
+    for generator in generators {
         if let Ok(Ok(status)) =
             tokio::time::timeout(Duration::from_secs(5), generator.child.wait()).await
             && !status.success()
@@ -116,13 +93,94 @@ async fn ended(generators: Vec<Generator>) -> String {
     how
 }
 
+// === impl Generators ===
+
+impl<'a> Generators<'a> {
+    /// Starts a process a job.
+    pub(super) async fn start(
+        jobs: Vec<Job>,
+        live: &'a mut Live,
+        shutdown: &'a CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let (tell, told) = mpsc::channel(TOLD_MAX);
+        let mut all = Vec::new();
+        for (index, job) in jobs.into_iter().enumerate() {
+            all.push(Generator::start(index, &job, tell.clone()).await?);
+        }
+        live.doing("logging in");
+        Ok(Self {
+            held: vec![0; all.len()],
+            all,
+            told,
+            live,
+            shutdown,
+            findings: Findings::default(),
+            ready: 0,
+        })
+    }
+
+    /// Waits until each has done its stage and waits to be told to go on.
+    pub(super) async fn ready(&mut self) -> anyhow::Result<()> {
+        while self.ready < self.all.len() {
+            self.hear().await?;
+        }
+        Ok(())
+    }
+
+    /// Lets all go on at the same moment.
+    pub(super) async fn go(&mut self) -> anyhow::Result<()> {
+        self.ready = 0;
+        let start = format!("{}\n", now_ns() + START_IN_NS);
+        for generator in &mut self.all {
+            generator.stdin.write_all(start.as_bytes()).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells people what is going on.
+    pub(super) fn doing(&self, what: &'static str) {
+        self.live.doing(what);
+    }
+
+    /// Waits until all have done their work.
+    pub(super) async fn finish(mut self) -> anyhow::Result<Findings> {
+        while self.findings.outcomes.len() < self.all.len() {
+            self.hear().await?;
+        }
+        self.live.finish();
+        Ok(self.findings)
+    }
+
+    async fn hear(&mut self) -> anyhow::Result<()> {
+        let next = tokio::select! {
+            next = tokio::time::timeout(SILENCE_MAX, self.told.recv()) => next,
+            () = self.shutdown.cancelled() => return Err(Stopped("the end").into()),
+        };
+        let next = next.context("a generator process hangs: it has said nothing for a minute")?;
+        let Some((index, Some(told))) = next else {
+            bail!("{}", ended(&mut self.all).await);
+        };
+        match told {
+            Told::LoggedIn(count) => {
+                self.held[index] = count;
+                self.live.logged_in(self.held.iter().sum());
+            }
+            Told::Ready => self.ready += 1,
+            Told::Second(interval) => self.findings.add(&interval, self.live),
+            Told::Round(server, floor) => self.live.round(server, floor),
+            Told::Done(outcome) => self.findings.outcomes.push(outcome),
+        }
+        Ok(())
+    }
+}
+
 // === impl Generator ===
 
 impl Generator {
     async fn start(
         index: usize,
         job: &Job,
-        tell: mpsc::Sender<(usize, Told)>,
+        tell: mpsc::Sender<(usize, Option<Told>)>,
     ) -> anyhow::Result<Self> {
         let mut child = Command::new(this_program()?)
             .args(["bench", "worker"])
@@ -140,12 +198,15 @@ impl Generator {
             let mut lines = BufReader::new(stdout).lines();
             while let Ok(Some(line)) = lines.next_line().await {
                 let Ok(told) = serde_json::from_str(&line) else {
-                    return;
+                    break;
                 };
-                if tell.send((index, told)).await.is_err() {
+                let is_done = matches!(told, Told::Done(_));
+                if tell.send((index, Some(told))).await.is_err() || is_done {
                     return;
                 }
             }
+            // Nobody who listens: then nobody needs to know.
+            let _ = tell.send((index, None)).await;
         });
         Ok(Self { child, stdin })
     }

@@ -1,64 +1,54 @@
 //! `sluice bench idle`: what an idle, logged-in connection costs.
+//!
+//! Streams are held by generator processes, as many as open files demand; datagram
+//! sessions, of which there may be a million, by this one.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use indicatif::ProgressBar;
 use serde::Serialize;
 use sluice_load::{
-    Crowd, CrowdOptions, KernelMemory, LoadError, LoadTransport, Login, ProcessMemory, Swarm,
-    SwarmOptions,
+    KernelMemory, LoadTransport, Login, Outcome, ProcessMemory, Swarm, SwarmOptions, Work,
+    process_cpu_ms,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     OPENING_MAX, PATIENCE,
+    generator::{Findings, Generators},
+    latencies::RecvLatencies,
+    live::Live,
     load::Load,
-    report::Machine,
-    subject::{Subject, SubjectOptions},
+    report::Common,
+    subject::{NO_LIMITS, Part, Server, Subject, SubjectOptions},
 };
 use crate::cli::Stopped;
-
-/// Where a server takes connections of a transport.
-#[derive(Clone)]
-enum Way {
-    Stream(CrowdOptions),
-    Datagram(SwarmOptions),
-}
-
-/// Those that are held.
-enum Held {
-    Crowd(Box<Crowd>),
-    Swarm(Box<Swarm>),
-}
 
 /// What was measured.
 #[derive(Debug, Serialize)]
 pub struct IdleReport {
-    /// `idle`.
-    pub workload: &'static str,
-    /// `tcp`, `ws` or `udp`.
-    pub transport: &'static str,
-    /// Connections held.
-    pub connections: usize,
-    /// How long they were held.
-    pub duration_s: f64,
-    /// CPU of the server's process while they were held.
-    pub server_cpu_s: f64,
-    /// CPU of this process while they were held.
-    pub generator_cpu_s: f64,
-    /// Whether this process was short of CPU, so that the figures are its own.
-    pub generator_bound: bool,
-    /// Connections lost while they were held.
-    pub errors: usize,
-    /// Growth of the server's proportional set size by the number of connections.
+    /// What all reports have; it lasts while the connections are held.
+    #[serde(flatten)]
+    pub common: Common,
+    /// Growth of the processes that clients are connected to (PSS), by the number of
+    /// connections.
     pub process_bytes_per_connection: f64,
     /// Growth of the kernel's slabs by the number of sockets, of which each
     /// connection has two on this machine.
     pub kernel_bytes_per_connection: f64,
-    /// Where.
-    #[serde(flatten)]
-    pub machine: Machine,
+    /// Connections that were sent a message in the end, and got it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pushed: Option<u64>,
+    /// Of these messages.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub recv: Option<RecvLatencies>,
+}
+
+/// Memory at a moment.
+struct Reading {
+    /// Of each part of the system.
+    parts_bytes: Vec<u64>,
+    kernel_bytes: u64,
 }
 
 /// That datagram sessions come from.
@@ -66,162 +56,221 @@ const SOURCE_ADDRESSES: usize = 20_000;
 /// Of the server that is measured. The store's page caches fill up to their bounds with what
 /// logins touch, however many these are: small ones aren't taken for the sessions' own.
 const SETTINGS: &str = "[store.sqlite]\nwriter_cache_mib = 4\nreader_cache_mib = 1\n";
-/// Where no progress bar is drawn, a line tells how far it is.
-const TOLD_EVERY: Duration = Duration::from_secs(5);
-/// A first crowd warms the server up, so that what it sets up once isn't counted.
+/// The first connections of each process warm it up, so that what it sets up once isn't
+/// counted.
 const WARM_UP_CONNECTIONS: usize = 64;
+/// And of few they are at most this part.
+const WARM_UP_SHARE: usize = 4;
+/// Messages to each in turn: slow enough for a cluster that shares its cores with all this.
+const PUSHES_PER_S: f64 = 2_000.0;
+const WARM_UP_REST: Duration = Duration::from_secs(1);
 
-/// Measures idle connections, after they were held for the load's duration.
+/// Measures idle connections, after they were held for the load's duration. In the end
+/// each is sent a message, if that is wanted: then they are an even number of streams.
 pub async fn idle(
     load: Load,
-    progress: ProgressBar,
+    push_each: bool,
+    mut live: Live,
     shutdown: CancellationToken,
 ) -> anyhow::Result<IdleReport> {
-    progress.set_message("adding users");
-    let users = load.connections + WARM_UP_CONNECTIONS;
-    let server = Subject::prepare(SubjectOptions {
-        running: load.server.clone(),
-        users,
-        settings: SETTINGS,
+    live.doing("adding users");
+    let settings = match load.server {
+        Server::Cluster(_) => NO_LIMITS,
+        Server::Start | Server::Running(_) => SETTINGS,
+    };
+    let subject = Subject::prepare(SubjectOptions {
+        server: load.server.clone(),
+        users: load.connections,
+        settings,
         ..SubjectOptions::default()
     });
-    let server = server.await?;
-    let way = Way::of(&server, load.transport)?;
-    let (pid, settings, logins) = (server.pid, server.settings.clone(), server.logins.clone());
-    let measuring = tokio::task::spawn_blocking(move || {
-        measure(
-            way,
-            &logins,
-            load.duration,
-            (pid, &settings),
-            &progress,
-            &shutdown,
-        )
-    });
-    let report = measuring.await??;
-    server.stop().await?;
+    let subject = subject.await?;
+    let holders = subject.parts.iter().filter(|it| it.holds_connections());
+    let first = (WARM_UP_CONNECTIONS * holders.count()).min(load.connections / WARM_UP_SHARE);
+    let (before, after, findings) = match load.transport {
+        LoadTransport::Udp => hold_datagrams(&load, first, &subject, live, &shutdown).await?,
+        LoadTransport::Tcp | LoadTransport::WebSocket => {
+            let push_each_per_s = push_each.then_some(PUSHES_PER_S);
+            let work = Work::Idle {
+                first,
+                push_each_per_s,
+            };
+            hold_streams(&load, &work, &subject, &mut live, &shutdown).await?
+        }
+    };
+    let counted = (load.connections - first).max(1) as f64;
+    let mut common = Common::new("idle", &load, &subject, &findings);
+    // What was due and found no room is a connection that wasn't sent anything.
+    common.errors += common.unsent;
+    for (figures, bytes) in common.processes.iter_mut().zip(&after.parts_bytes) {
+        figures.process_bytes = *bytes;
+    }
+    let growth = after.of_holders(&subject) - before.of_holders(&subject);
+    let kernel_growth = after.kernel_bytes as f64 - before.kernel_bytes as f64;
+    let report = IdleReport {
+        common,
+        process_bytes_per_connection: growth / counted,
+        kernel_bytes_per_connection: kernel_growth / (2.0 * counted),
+        pushed: push_each.then_some(findings.counts.received),
+        recv: push_each.then(|| RecvLatencies::of(&findings.recv)),
+    };
+    subject.stop().await?;
     Ok(report)
 }
 
-fn measure(
-    way: Way,
-    logins: &[Login],
-    hold: Duration,
-    (server, settings): (u32, &str),
-    progress: &ProgressBar,
+/// Readings with the first only and with all, and what came of it.
+async fn hold_streams(
+    load: &Load,
+    work: &Work,
+    subject: &Subject,
+    live: &mut Live,
     shutdown: &CancellationToken,
-) -> anyhow::Result<IdleReport> {
-    let (warm_up, logins) = logins.split_at(WARM_UP_CONNECTIONS.min(logins.len()));
-    progress.set_message("logging in");
-    let go_on = || !shutdown.is_cancelled();
-    let mut told_at = Instant::now();
-    let told = |held: usize| {
-        progress.set_position(held as u64);
-        if progress.is_hidden() && told_at.elapsed() > TOLD_EVERY {
-            told_at = Instant::now();
-            eprintln!("{held} of {} logged in", logins.len());
-        }
-        go_on()
+) -> anyhow::Result<(Reading, Reading, Findings)> {
+    let jobs = load.jobs(subject, work)?;
+    let mut generators = Generators::start(jobs, live, shutdown).await?;
+    generators.ready().await?;
+    tokio::time::sleep(WARM_UP_REST).await;
+    let before = Reading::now(subject)?;
+    generators.go().await?;
+    generators.ready().await?;
+    generators.doing("holding");
+    generators.go().await?;
+    generators.ready().await?;
+    let after = Reading::now(subject)?;
+    generators.doing("ending");
+    generators.go().await?;
+    let findings = generators.finish().await?;
+    Ok((before, after, findings))
+}
+
+/// Likewise.
+async fn hold_datagrams(
+    load: &Load,
+    first: usize,
+    subject: &Subject,
+    live: Live,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<(Reading, Reading, Findings)> {
+    let pins = subject.pins().context("the server tells no pins")?;
+    let addresses = subject.addresses(load.transport)?;
+    let address = addresses.first().context("the server has no address")?;
+    let options = SwarmOptions {
+        address: *address,
+        pins: pins.parse()?,
+        addresses: SOURCE_ADDRESSES,
+        opening_max: OPENING_MAX,
+        patience: PATIENCE,
     };
-    // Held until the end: its going would be taken off the growth.
-    let mut warm = way.open(warm_up, |_| go_on())?;
-    warm.hold(Duration::from_secs(1), go_on)?;
-    let (before, kernel_before) = (ProcessMemory::of(server)?, KernelMemory::now()?);
-    let mut crowd = way.open(logins, told)?;
-    progress.set_message("holding");
-    let (server_start, own_start) = (
-        ProcessMemory::of(server)?,
-        ProcessMemory::of(std::process::id())?,
-    );
-    let started = Instant::now();
-    let errors = crowd.hold(hold, go_on)?;
-    let duration_s = started.elapsed().as_secs_f64();
-    if !go_on() {
-        return Err(Stopped("the end").into());
-    }
-    let (after, kernel_after) = (ProcessMemory::of(server)?, KernelMemory::now()?);
-    let own_end = ProcessMemory::of(std::process::id())?;
-    progress.finish_and_clear();
-    let count = crowd.len().max(1) as f64;
-    let growth = |before: u64, after: u64| after as f64 - before as f64;
-    let generator_cpu_s = growth(own_start.cpu_ms, own_end.cpu_ms) / 1000.0;
-    Ok(IdleReport {
-        workload: "idle",
-        transport: way.name(),
-        connections: crowd.len(),
-        duration_s,
-        server_cpu_s: growth(server_start.cpu_ms, after.cpu_ms) / 1000.0,
-        generator_cpu_s,
-        generator_bound: generator_cpu_s > duration_s * 0.9,
-        errors,
-        process_bytes_per_connection: growth(before.pss_bytes, after.pss_bytes) / count,
-        kernel_bytes_per_connection: growth(kernel_before.slab_bytes, kernel_after.slab_bytes)
-            / (2.0 * count),
-        machine: Machine::this(settings),
-    })
+    let holding = Holding {
+        options,
+        logins: subject.logins.clone(),
+        first,
+        hold: load.duration,
+        parts: subject.parts.clone(),
+    };
+    let shutdown = shutdown.clone();
+    tokio::task::spawn_blocking(move || holding.run(live, &shutdown)).await?
 }
 
-// === impl Way ===
+/// Datagram sessions to be held by a thread of this process.
+struct Holding {
+    options: SwarmOptions,
+    logins: Vec<Login>,
+    first: usize,
+    hold: Duration,
+    parts: Vec<Part>,
+}
 
-impl Way {
-    fn of(server: &Subject, transport: LoadTransport) -> anyhow::Result<Self> {
-        let address = server.address(transport)?;
-        if transport != LoadTransport::Udp {
-            return Ok(Self::Stream(CrowdOptions {
-                address,
-                transport,
-                opening_max: OPENING_MAX,
-                patience: PATIENCE,
-            }));
-        }
-        let pins = server.addresses.pins.as_ref();
-        let pins = pins.context("the server tells no pins")?;
-        Ok(Self::Datagram(SwarmOptions {
-            address,
-            pins: pins.parse()?,
-            addresses: SOURCE_ADDRESSES,
-            opening_max: OPENING_MAX,
-            patience: PATIENCE,
-        }))
-    }
+// === impl Holding ===
 
-    fn open(
-        &self,
-        logins: &[Login],
-        progress: impl FnMut(usize) -> bool,
-    ) -> Result<Held, LoadError> {
-        match self {
-            Self::Stream(options) => {
-                Crowd::open(*options, logins, progress).map(|it| Held::Crowd(Box::new(it)))
-            }
-            Self::Datagram(options) => {
-                Swarm::open(options.clone(), logins, progress).map(|it| Held::Swarm(Box::new(it)))
-            }
+impl Holding {
+    fn run(
+        self,
+        mut live: Live,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<(Reading, Reading, Findings)> {
+        let go_on = || !shutdown.is_cancelled();
+        let (first, others) = self.logins.split_at(self.first.min(self.logins.len()));
+        live.doing("logging in");
+        // Held until the end: its going would be taken off the growth.
+        let mut warm = Swarm::open(self.options.clone(), first, |_| go_on())?;
+        warm.hold(WARM_UP_REST, go_on)?;
+        let before = Reading::of(&self.parts)?;
+        let mut swarm = Swarm::open(self.options.clone(), others, |held| {
+            live.logged_in(first.len() + held);
+            go_on()
+        })?;
+        live.doing("holding");
+        let cpu_ms = || -> Vec<u64> {
+            let parts = self.parts.iter();
+            parts
+                .map(|part| process_cpu_ms(part.pid).unwrap_or_default())
+                .collect()
+        };
+        let (parts_ms, own_ms) = (cpu_ms(), process_cpu_ms(std::process::id())?);
+        let started = Instant::now();
+        let lost = swarm.hold(self.hold, go_on)?;
+        let measured_s = started.elapsed().as_secs_f64();
+        if !go_on() {
+            return Err(Stopped("the end").into());
         }
-    }
-
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Stream(options) => options.transport.name(),
-            Self::Datagram(_) => "udp",
-        }
+        let used_s = |before: u64, after: u64| after.saturating_sub(before) as f64 / 1_000.0;
+        let parts_s = parts_ms.iter().zip(cpu_ms());
+        let outcome = Outcome {
+            measured_s,
+            server_cpu_s: parts_s.map(|(then, now)| used_s(*then, now)).collect(),
+            generator_cpu_s: used_s(own_ms, process_cpu_ms(std::process::id())?),
+            ..Outcome::default()
+        };
+        let after = Reading::of(&self.parts)?;
+        live.finish();
+        let mut findings = Findings {
+            outcomes: vec![outcome],
+            ..Findings::default()
+        };
+        findings.counts.disconnects = lost as u64;
+        Ok((before, after, findings))
     }
 }
 
-// === impl Held ===
+// === impl Reading ===
 
-impl Held {
-    fn hold(&mut self, span: Duration, go_on: impl FnMut() -> bool) -> Result<usize, LoadError> {
-        match self {
-            Self::Crowd(crowd) => crowd.hold(span, go_on),
-            Self::Swarm(swarm) => swarm.hold(span, go_on),
-        }
+impl Reading {
+    fn now(subject: &Subject) -> anyhow::Result<Self> {
+        Self::of(&subject.parts)
     }
 
-    fn len(&self) -> usize {
-        match self {
-            Self::Crowd(crowd) => crowd.len(),
-            Self::Swarm(swarm) => swarm.len(),
+    fn of(parts: &[Part]) -> anyhow::Result<Self> {
+        let bytes = |part: &Part| ProcessMemory::of(part.pid).map(|memory| memory.pss_bytes);
+        Ok(Self {
+            parts_bytes: parts.iter().map(bytes).collect::<Result<_, _>>()?,
+            kernel_bytes: KernelMemory::now()?.slab_bytes,
+        })
+    }
+
+    /// Of the processes that clients are connected to.
+    fn of_holders(&self, subject: &Subject) -> f64 {
+        let parts = subject.parts.iter().zip(&self.parts_bytes);
+        let holders = parts.filter(|(part, _)| part.holds_connections());
+        holders.map(|(_, bytes)| *bytes as f64).sum()
+    }
+}
+
+// === impl IdleReport ===
+
+impl IdleReport {
+    /// For people.
+    pub fn table(&self) -> String {
+        let bytes = |bytes: f64| format!("{bytes:.0} bytes a connection");
+        let kernel = format!("{:.0} bytes a socket", self.kernel_bytes_per_connection);
+        let mut figures = vec![
+            ("process memory", bytes(self.process_bytes_per_connection)),
+            ("kernel memory", kernel),
+        ];
+        if let (Some(pushed), Some(recv)) = (self.pushed, self.recv) {
+            figures.push(("pushed to", pushed.to_string()));
+            figures.push(("push p50 / p99 / p99.9", recv.text()));
         }
+        self.common.table(&figures)
     }
 }

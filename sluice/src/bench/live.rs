@@ -44,7 +44,6 @@ impl Live {
     }
 
     pub(super) fn logged_in(&mut self, count: usize) {
-        self.bar.set_message("logging in");
         self.bar.set_position(count as u64);
         self.tell(|live| format!("{count} of {} logged in", live.connections));
     }

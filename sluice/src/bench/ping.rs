@@ -1,7 +1,7 @@
 //! `sluice bench ping`: how near the event loop comes to a bare epoll server.
 
 use serde::Serialize;
-use sluice_load::{Job, LoadTransport, Work, cores};
+use sluice_load::{LoadTransport, Work, cores};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -49,20 +49,20 @@ pub async fn ping(
     live.doing("adding users");
     let settings = [SETTINGS, NO_LIMITS].concat();
     let subject = Subject::prepare(SubjectOptions {
-        running: load.server.clone(),
+        server: load.server.clone(),
         users: load.connections,
         settings: &settings,
         ..SubjectOptions::default()
     });
     let subject = subject.await?;
     // A server that serves others as well is left where it is.
-    let cores = match cores::allowed()?.as_slice() {
-        [first, second, ..] if subject.is_own() => Some((*first, *second)),
+    let cores = match (cores::allowed()?.as_slice(), subject.own_server()) {
+        ([first, second, ..], Some(pid)) => {
+            cores::pin(Some(pid), *first)?;
+            Some((*first, *second))
+        }
         _ => None,
     };
-    if let Some((core, _)) = cores {
-        cores::pin(Some(subject.pid), core)?;
-    }
     let kind = match load.transport {
         LoadTransport::Udp => EchoKind::Datagrams,
         LoadTransport::Tcp | LoadTransport::WebSocket => EchoKind::Streams,
@@ -71,11 +71,11 @@ pub async fn ping(
     let work = Work::Ping {
         floor: echo.address,
     };
-    let job = Job {
-        core: cores.map(|(_, core)| core),
-        ..load.job(&subject, work)?
-    };
-    let findings = generator::run(vec![job], &mut live, &shutdown).await?;
+    let mut jobs = load.jobs(&subject, &work)?;
+    for job in &mut jobs {
+        job.core = cores.map(|(_, core)| core);
+    }
+    let findings = generator::run(jobs, &mut live, &shutdown).await?;
     let rounds = findings.outcomes.iter().flat_map(|it| it.rounds.clone());
     let (server, floor): (Vec<f64>, Vec<f64>) = rounds.unzip();
     let (msgs_per_s, floor_msgs_per_s) = (median(&server), median(&floor));

@@ -4,6 +4,8 @@
 use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
 use serde::Serialize;
 
+use sluice_load::ProcessMemory;
+
 use super::{generator::Findings, load::Load, plot::Plots, subject::Subject};
 
 /// The figures that all workloads have in common.
@@ -17,7 +19,7 @@ pub struct Common {
     pub connections: usize,
     /// What was measured took so long.
     pub duration_s: f64,
-    /// CPU of the server's processes in that time.
+    /// CPU of Sluice's own processes in that time: the server, or gateways and services.
     pub server_cpu_s: f64,
     /// CPU of the generators in that time.
     pub generator_cpu_s: f64,
@@ -47,6 +49,8 @@ pub struct Common {
     pub generators: usize,
     /// Their priority: below 0 they go before the server, where that was allowed.
     pub generator_nice: i32,
+    /// Each process of the system, so that a reader sees what is short.
+    pub processes: Vec<ProcessFigures>,
     /// What an SVG shows.
     #[serde(skip)]
     pub plots: Plots,
@@ -56,6 +60,19 @@ pub struct Common {
     /// Where.
     #[serde(flatten)]
     pub machine: Machine,
+}
+
+/// What one process of the system took.
+#[derive(Debug, Clone, Serialize)]
+pub struct ProcessFigures {
+    /// `server`, `gateway`, `service`, `redis`, `mariadb` or `backend`.
+    pub role: &'static str,
+    /// Its process id.
+    pub pid: u32,
+    /// CPU in the time that was measured.
+    pub cpu_s: f64,
+    /// Memory (PSS) at the end; 0 where it may not be looked at.
+    pub process_bytes: u64,
 }
 
 /// Where and by what something was measured.
@@ -102,7 +119,7 @@ impl Common {
             transport: load.transport.name(),
             connections: load.connections,
             duration_s: measured_s,
-            server_cpu_s: findings.server_cpu_s(0),
+            server_cpu_s: ProcessFigures::sluice_cpu_s(subject, findings),
             generator_cpu_s: findings.sum(|it| it.generator_cpu_s),
             generator_bound: is_late
                 || (findings.outcomes.iter()).any(|it| is_busy(it.generator_cpu_s)),
@@ -118,6 +135,7 @@ impl Common {
             late: counts.late,
             generators: findings.outcomes.len(),
             generator_nice: findings.outcomes.first().map_or(0, |it| it.nice),
+            processes: ProcessFigures::all(subject, findings),
             plots: Plots::of(findings),
             trouble: findings.outcomes.iter().find_map(|it| it.trouble.clone()),
             machine: Machine::this(&subject.settings),
@@ -155,6 +173,15 @@ impl Common {
         );
         row("measured", format!("{:.1} s", self.duration_s));
         row("CPU of the server", share(self.server_cpu_s));
+        if self.processes.len() > 1 {
+            for (role, count, cpu_s, bytes) in ProcessFigures::by_role(&self.processes) {
+                let memory = format!("{:.1} MB", bytes as f64 / 1_048_576.0);
+                row(
+                    &format!("{role} × {count}"),
+                    format!("{}, {memory}", share(cpu_s)),
+                );
+            }
+        }
         row("CPU of the generator", share(self.generator_cpu_s));
         if self.generator_bound {
             let late = match self.late {
@@ -189,6 +216,44 @@ impl Common {
             format!("{} ({})", machine.version, machine.build),
         );
         table.to_string()
+    }
+}
+
+// === impl ProcessFigures ===
+
+impl ProcessFigures {
+    /// As they are now.
+    fn all(subject: &Subject, findings: &Findings) -> Vec<Self> {
+        let parts = subject.parts.iter().enumerate();
+        let figures = parts.map(|(at, part)| Self {
+            role: part.role,
+            pid: part.pid,
+            cpu_s: findings.server_cpu_s(at),
+            process_bytes: ProcessMemory::of(part.pid).map_or(0, |memory| memory.pss_bytes),
+        });
+        figures.collect()
+    }
+
+    fn sluice_cpu_s(subject: &Subject, findings: &Findings) -> f64 {
+        let parts = subject.parts.iter().enumerate();
+        let of_sluice = parts.filter(|(_, part)| part.is_sluice());
+        of_sluice.map(|(at, _)| findings.server_cpu_s(at)).sum()
+    }
+
+    /// Role, processes, CPU and memory of all, in their order.
+    fn by_role(all: &[Self]) -> Vec<(&'static str, usize, f64, u64)> {
+        let same_role = all.chunk_by(|one, next| one.role == next.role);
+        let sums = same_role.map(|some| {
+            let cpu_s = some.iter().map(|it| it.cpu_s).sum();
+            let bytes = some.iter().map(|it| it.process_bytes).sum();
+            (
+                some.first().map_or("", |it| it.role),
+                some.len(),
+                cpu_s,
+                bytes,
+            )
+        });
+        sums.collect()
     }
 }
 

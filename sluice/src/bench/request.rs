@@ -9,7 +9,7 @@ use prost::Message as _;
 use serde::Serialize;
 use sluice_bus::{Bus, EntryId, NodeName, RedisBus, RedisConfig, Stream};
 use sluice_engines::Redis;
-use sluice_load::{Job, Latencies, Pace, WINDOW_MAX, Work, due_ns_of, now_ns};
+use sluice_load::{Latencies, Pace, WINDOW_MAX, Work, due_ns_of, now_ns};
 use sluice_protocol::{
     Partition,
     envelope::{BackendRequest, BackendResponse, Delivery, Down, Target, delivery},
@@ -24,7 +24,7 @@ use super::{
     live::Live,
     load::Load,
     report::Common,
-    subject::{NO_LIMITS, Subject, SubjectOptions},
+    subject::{NO_LIMITS, Part, Subject, SubjectOptions},
 };
 
 /// What was measured.
@@ -80,7 +80,7 @@ pub async fn request(
         settings: &settings,
         ..SubjectOptions::default()
     });
-    let subject = subject.await?;
+    let mut subject = subject.await?;
     let bus = RedisBus::open(&RedisConfig {
         urls: vec![redis.url()],
         ..RedisConfig::default()
@@ -90,12 +90,12 @@ pub async fn request(
         service: SERVICE.to_owned(),
         pace,
     };
-    let job = Job {
-        servers: vec![subject.pid, redis.pid(), std::process::id()],
-        ..load.job(&subject, work)?
-    };
+    let beside = [("redis", redis.pid()), ("backend", std::process::id())];
+    let beside = beside.map(|(role, pid)| Part { role, pid });
+    subject.parts.extend(beside);
+    let jobs = load.jobs(&subject, &work)?;
     let findings = tokio::select! {
-        findings = generator::run(vec![job], &mut live, &shutdown) => findings?,
+        findings = generator::run(jobs, &mut live, &shutdown) => findings?,
         broken = backend.broken() => return Err(broken),
     };
     let acked = findings.total(|it| it.acked) as f64;
@@ -214,8 +214,6 @@ impl RequestReport {
             ("asked for", rate),
             ("answer p50 / p99 / p99.9", self.ack.text()),
             ("at the backend p50 / p99 / p99.9", self.recv.text()),
-            ("CPU of Redis", format!("{:.2} s", self.redis_cpu_s)),
-            ("CPU of the backend", format!("{:.2} s", self.backend_cpu_s)),
             ("bytes of a request", self.body_bytes.to_string()),
         ])
     }

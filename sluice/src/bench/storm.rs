@@ -1,7 +1,7 @@
 //! `sluice bench storm`: all connections are cut at once, and all come back.
 
 use serde::Serialize;
-use sluice_load::Work;
+use sluice_load::{Outcome, Work};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -24,7 +24,7 @@ pub struct StormReport {
     pub last_back_s: f64,
     /// Until half of them were.
     pub back_p50_s: f64,
-    /// The server's resident memory before the cut.
+    /// Resident memory of Sluice's own processes before the cut.
     pub rss_before_mb: f64,
     /// And after all were back, and some rest.
     pub rss_after_mb: f64,
@@ -40,22 +40,30 @@ pub async fn storm(
 ) -> anyhow::Result<StormReport> {
     live.doing("adding users");
     let subject = Subject::prepare(SubjectOptions {
-        running: load.server.clone(),
+        server: load.server.clone(),
         users: load.connections,
         settings: NO_LIMITS,
         ..SubjectOptions::default()
     });
     let subject = subject.await?;
-    let job = load.job(&subject, Work::Storm { at_once })?;
-    let findings = generator::run(vec![job], &mut live, &shutdown).await?;
+    let jobs = load.jobs(&subject, &Work::Storm { at_once })?;
+    let findings = generator::run(jobs, &mut live, &shutdown).await?;
     let outcomes = || findings.outcomes.iter();
+    let rss_mb = |when: fn((f64, f64)) -> f64| {
+        let sum = |it: &Outcome| {
+            let parts = subject.parts.iter().zip(&it.rss_mb);
+            let of_sluice = parts.filter(|(part, _)| part.is_sluice());
+            of_sluice.map(|(_, mb)| when(*mb)).sum()
+        };
+        outcomes().map(sum).fold(0.0, f64::max)
+    };
     let report = StormReport {
         common: Common::new("storm", &load, &subject, &findings),
         at_once,
         last_back_s: outcomes().map(|it| it.last_back_s).fold(0.0, f64::max),
         back_p50_s: findings.ack.percentile_ms(50.0) / 1_000.0,
-        rss_before_mb: outcomes().map(|it| it.rss_mb.0).fold(0.0, f64::max),
-        rss_after_mb: outcomes().map(|it| it.rss_mb.1).fold(0.0, f64::max),
+        rss_before_mb: rss_mb(|(before, _)| before),
+        rss_after_mb: rss_mb(|(_, after)| after),
     };
     subject.stop().await?;
     Ok(report)

@@ -1,5 +1,5 @@
-//! The server under measure: a process of its own, or one that runs already; its
-//! users, and their logins by minted tokens.
+//! What is under measure: a process of its own, one that runs already, or a cluster;
+//! its users, and their logins by minted tokens.
 
 use std::{
     net::SocketAddr,
@@ -16,7 +16,10 @@ use sluice_protocol::{ClientMsgId, ConversationId, MessageId, limits::PARTITIONS
 use sluice_store::{Commit, Content, NewEntry, NewUser, Outcome, SqliteConfig, SqliteStore, Store};
 
 use crate::{
+    cluster::{Cluster, Kind, Shape},
+    config::Config,
     endpoints::Addresses,
+    engines,
     server_process::{ServerProcess, this_program},
     token_keys::open_signer,
 };
@@ -30,30 +33,59 @@ pub struct RunningServer {
     pub data_dir: PathBuf,
 }
 
+/// What is measured.
+#[derive(Debug, Clone, Default)]
+pub enum Server {
+    /// A process of its own, started for the run.
+    #[default]
+    Start,
+    /// One that runs already.
+    Running(RunningServer),
+    /// A cluster, started for the run.
+    Cluster(Shape),
+}
+
 /// What server is wanted.
 #[derive(Default)]
 pub(super) struct SubjectOptions<'a> {
-    /// `None`: start one.
-    pub(super) running: Option<RunningServer>,
+    /// Which.
+    pub(super) server: Server,
     /// Users to make.
     pub(super) users: usize,
     /// All of them in a group, which the first founds.
     pub(super) in_group: bool,
-    /// Configuration of the one that is started.
+    /// Configuration of what is started.
     pub(super) settings: &'a str,
 }
 
-/// A server that is being measured.
+/// What is being measured.
 pub(super) struct Subject {
-    pub(super) pid: u32,
-    pub(super) addresses: Addresses,
+    /// What runs of it, Sluice's own processes first.
+    pub(super) parts: Vec<Part>,
+    /// Where clients connect, one of each gateway.
+    gateways: Vec<Addresses>,
     /// One a user, in their order.
     pub(super) logins: Vec<Login>,
     /// That all are in, if that was wanted.
     pub(super) group: Option<ConversationId>,
-    /// Of the one that was started, beside the defaults; a running one's aren't known.
+    /// Of what was started, beside the defaults; a running one's aren't known.
     pub(super) settings: String,
-    started: Option<ServerProcess>,
+    started: Started,
+}
+
+/// One of its processes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part {
+    /// `server`, `gateway`, `service`, `redis`, `mariadb` or `backend`.
+    pub(super) role: &'static str,
+    pub(super) pid: u32,
+}
+
+/// What ends with the run.
+enum Started {
+    Nothing,
+    Server(Box<ServerProcess>),
+    Cluster(Box<Cluster>),
 }
 
 const TOKEN_LIFETIME_MS: u64 = 3_600_000;
@@ -74,14 +106,16 @@ impl Subject {
     /// Starts a server, unless one runs already, and makes its users.
     pub(super) async fn prepare(options: SubjectOptions<'_>) -> anyhow::Result<Self> {
         let users = user_ids(options.users)?;
-        match options.running {
-            Some(server) => Self::found(server, &users, options.in_group).await,
-            None => Self::start(&users, options.in_group, options.settings).await,
+        match &options.server {
+            Server::Running(server) => Self::find(server, &users, options.in_group).await,
+            Server::Start => Self::start(&users, &options).await,
+            // A large future, for which all callers would hold room.
+            Server::Cluster(shape) => Box::pin(Self::start_cluster(*shape, &users, &options)).await,
         }
     }
 
-    async fn found(
-        server: RunningServer,
+    async fn find(
+        server: &RunningServer,
         users: &[UserId],
         in_group: bool,
     ) -> anyhow::Result<Self> {
@@ -100,56 +134,135 @@ impl Subject {
             );
         }
         Ok(Self {
-            pid,
-            addresses,
+            parts: vec![Part::server(pid)],
+            gateways: vec![addresses],
             logins,
             group,
             settings: String::new(),
-            started: None,
+            started: Started::Nothing,
         })
     }
 
-    async fn start(users: &[UserId], in_group: bool, settings: &str) -> anyhow::Result<Self> {
+    async fn start(users: &[UserId], options: &SubjectOptions<'_>) -> anyhow::Result<Self> {
         let folder = ServerProcess::folder()?;
         let data_dir = ServerProcess::data_dir(&folder);
-        let group = fill_store(&data_dir, users, in_group).await?;
+        std::fs::create_dir_all(&data_dir)?;
+        let store = Arc::new(SqliteStore::open(&data_dir, &SqliteConfig::default())?);
+        let group = fill_store(store, users, options.in_group).await?;
         // The key exists before the server does, so that both have the same.
         let logins = logins(&data_dir, users).await?;
-        let process = ServerProcess::start_with(&this_program()?, folder, settings).await?;
+        let program = this_program()?;
+        let process = ServerProcess::start_with(&program, folder, options.settings).await?;
+        let pid = process.pid().context("the server has ended by itself")?;
         Ok(Self {
-            pid: process.pid().context("the server has ended by itself")?,
-            addresses: Addresses::of(&process.addresses.http).await?,
+            parts: vec![Part::server(pid)],
+            gateways: vec![Addresses::of(&process.addresses.http).await?],
             logins,
             group,
-            settings: settings.to_owned(),
-            started: Some(process),
+            settings: options.settings.to_owned(),
+            started: Started::Server(Box::new(process)),
         })
     }
 
-    /// Where it takes connections of a transport.
-    pub(super) fn address(&self, transport: LoadTransport) -> anyhow::Result<SocketAddr> {
-        let address = match transport {
-            LoadTransport::Tcp => &self.addresses.tcp,
-            LoadTransport::WebSocket => &self.addresses.ws,
-            LoadTransport::Udp => &self.addresses.udp,
-        };
-        let address = address
-            .as_ref()
-            .context("the server has no such transport")?;
-        Ok(address.parse()?)
+    async fn start_cluster(
+        shape: Shape,
+        users: &[UserId],
+        options: &SubjectOptions<'_>,
+    ) -> anyhow::Result<Self> {
+        let mut cluster = Cluster::lay_out(shape, options.settings).await?;
+        let config = Config::read(Some(&cluster.config_file()))?;
+        let partitions = config.partitions;
+        let store = engines::open_store(&config.store, &config.data_dir, partitions).await?;
+        // Users that a crash would take along are no loss: the run ends with it.
+        for mariadb in cluster.mariadb() {
+            mariadb.sync_commits(false).await?;
+        }
+        let group = fill_store(store, users, options.in_group).await?;
+        for mariadb in cluster.mariadb() {
+            mariadb.sync_commits(true).await?;
+        }
+        let logins = logins(cluster.data_dir(), users).await?;
+        cluster.start_roles(&this_program()?).await?;
+        let parts = Kind::ALL.into_iter().flat_map(|kind| {
+            let pids = cluster.pids(kind).into_iter();
+            pids.map(move |pid| Part {
+                role: kind.name(),
+                pid,
+            })
+        });
+        Ok(Self {
+            parts: parts.collect(),
+            gateways: cluster.gateways().cloned().collect(),
+            logins,
+            group,
+            settings: options.settings.to_owned(),
+            started: Started::Cluster(Box::new(cluster)),
+        })
     }
 
-    /// Whether it is this run's own, to be pinned and configured as wanted.
-    pub(super) fn is_own(&self) -> bool {
-        self.started.is_some()
+    /// Where it takes connections of a transport, one of each gateway.
+    pub(super) fn addresses(&self, transport: LoadTransport) -> anyhow::Result<Vec<SocketAddr>> {
+        let gateways = self.gateways.iter();
+        gateways
+            .map(|gateway| {
+                let address = match transport {
+                    LoadTransport::Tcp => &gateway.tcp,
+                    LoadTransport::WebSocket => &gateway.ws,
+                    LoadTransport::Udp => &gateway.udp,
+                };
+                let address = address
+                    .as_ref()
+                    .context("the server has no such transport")?;
+                Ok(address.parse()?)
+            })
+            .collect()
     }
 
-    /// Ends it, if this run has started it.
+    /// What clients pin over UDP; gateways of one system share their keys.
+    pub(super) fn pins(&self) -> Option<&String> {
+        self.gateways.first()?.pins.as_ref()
+    }
+
+    /// Process ids of its parts, in their order.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        self.parts.iter().map(|part| part.pid).collect()
+    }
+
+    /// The one process of a server that was started for this run alone, to be pinned
+    /// as wanted.
+    pub(super) fn own_server(&self) -> Option<u32> {
+        match &self.started {
+            Started::Server(process) => process.pid(),
+            Started::Nothing | Started::Cluster(_) => None,
+        }
+    }
+
+    /// Ends what this run has started.
     pub(super) async fn stop(self) -> anyhow::Result<()> {
         match self.started {
-            Some(process) => process.stop().await,
-            None => Ok(()),
+            Started::Server(process) => process.stop().await,
+            Started::Cluster(cluster) => cluster.stop().await,
+            Started::Nothing => Ok(()),
         }
+    }
+}
+
+// === impl Part ===
+
+impl Part {
+    fn server(pid: u32) -> Self {
+        let role = "server";
+        Self { role, pid }
+    }
+
+    /// Whether clients are connected to it.
+    pub(super) fn holds_connections(&self) -> bool {
+        matches!(self.role, "server" | "gateway")
+    }
+
+    /// Whether it is Sluice, and not what Sluice stands on.
+    pub(super) fn is_sluice(&self) -> bool {
+        matches!(self.role, "server" | "gateway" | "service")
     }
 }
 
@@ -160,15 +273,13 @@ fn user_ids(count: usize) -> anyhow::Result<Vec<UserId>> {
         .collect()
 }
 
-/// Straight into the store of a server that hasn't started: no password to hash, and
-/// no bound on a group.
+/// Straight into the store of what hasn't started: no password to hash, and no bound on
+/// a group.
 async fn fill_store(
-    data_dir: &Path,
+    store: Arc<dyn Store>,
     users: &[UserId],
     in_group: bool,
 ) -> anyhow::Result<Option<ConversationId>> {
-    std::fs::create_dir_all(data_dir)?;
-    let store = Arc::new(SqliteStore::open(data_dir, &SqliteConfig::default())?);
     stream::iter(users)
         .map(|user| {
             let store = Arc::clone(&store);
@@ -185,12 +296,14 @@ async fn fill_store(
         .try_collect::<()>()
         .await?;
     match users {
-        [founder, members @ ..] if in_group => Ok(Some(found(&*store, founder, members).await?)),
+        [founder, members @ ..] if in_group => {
+            Ok(Some(found_group(&*store, founder, members).await?))
+        }
         _ => Ok(None),
     }
 }
 
-async fn found(
+async fn found_group(
     store: &dyn Store,
     founder: &UserId,
     members: &[UserId],

@@ -19,7 +19,7 @@ struct Parent {
 /// What has come on standard input so far.
 struct Heard {
     has_gone: AtomicBool,
-    /// 0 while that isn't known.
+    /// 0 while that isn't known, and once it was told.
     start_ns: AtomicU64,
 }
 
@@ -28,8 +28,8 @@ static HEARD: Heard = Heard {
     start_ns: AtomicU64::new(0),
 };
 
-/// Does the job that stands on standard input's first line. The second line says when
-/// to start; its end, to stop.
+/// Does the job that stands on standard input's first line. Each further line says when
+/// to go on; its end, to stop.
 pub fn run() -> anyhow::Result<()> {
     let mut job = String::new();
     std::io::stdin()
@@ -128,7 +128,7 @@ impl Control for Parent {
     }
 
     fn start_ns(&self) -> Option<u64> {
-        match self.heard.start_ns.load(Ordering::Acquire) {
+        match self.heard.start_ns.swap(0, Ordering::AcqRel) {
             0 => None,
             start_ns => Some(start_ns),
         }

@@ -17,11 +17,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     bench::{
-        RunningServer,
+        RunningServer, Server,
+        load::{Load, open_files_max, streams_per_process},
         report::Common,
         worker::{self, EchoKind},
     },
     cli::{Stopped, WrongUse},
+    cluster::Shape,
 };
 
 /// Measure what the gateway can do
@@ -71,6 +73,17 @@ struct Subject {
     data_dir: Option<PathBuf>,
 }
 
+/// What is measured, where that can be a cluster.
+#[derive(Debug, clap::Args)]
+struct System {
+    #[command(flatten)]
+    subject: Subject,
+    /// Measure a cluster, started for the run: Redis, MariaDB and the roles as processes,
+    /// such as "gateways=3,services=2[,redis=cluster][,mariadb=2]"
+    #[arg(long, value_name = "SHAPE", conflicts_with = "server")]
+    cluster: Option<Shape>,
+}
+
 /// What is done with the figures.
 #[derive(Debug, clap::Args)]
 struct Output {
@@ -92,9 +105,6 @@ struct Spans {
     #[arg(long, value_name = "S", default_value_t = 2)]
     warm_up: u64,
 }
-
-/// Open files that are no connections: logs, the store, what a process begins with.
-const FILES_ELSE: usize = 200;
 
 /// Runs the command.
 pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
@@ -161,9 +171,26 @@ fn exit_code(errors: u64) -> ExitCode {
 // === impl Subject ===
 
 impl Subject {
-    fn running(&self) -> Option<RunningServer> {
-        let (http, data_dir) = (self.server.clone()?, self.data_dir.clone()?);
-        Some(RunningServer { http, data_dir })
+    fn server(&self) -> Server {
+        match (self.server.clone(), self.data_dir.clone()) {
+            (Some(http), Some(data_dir)) => Server::Running(RunningServer { http, data_dir }),
+            _ => Server::Start,
+        }
+    }
+}
+
+// === impl System ===
+
+impl System {
+    fn server(&self) -> Server {
+        match self.cluster {
+            Some(shape) => Server::Cluster(shape),
+            None => self.subject.server(),
+        }
+    }
+
+    fn gateways(&self) -> usize {
+        self.cluster.map_or(1, |shape| shape.gateways)
     }
 }
 
@@ -182,36 +209,31 @@ impl Spans {
 /// Their users and tokens are made before, at some hundred bytes each.
 const SESSIONS_MAX: usize = 2_000_000;
 
-/// Soft limit of this process, which the server that it starts inherits.
-fn open_files_max() -> usize {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    limit
-        .current
-        .map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX))
-}
-
-/// Each connection over a stream is so many open files in one process.
-fn check_connections(
-    transport: LoadTransport,
-    connections: usize,
-    files_each: usize,
-) -> Result<(), WrongUse> {
-    let files_max = open_files_max();
-    let (most, why) = match transport {
+/// Each connection over a stream is an open file of a gateway, and of a generator; a
+/// generator that holds as many to a floor is but one.
+fn check_connections(load: &Load, gateways: usize, has_floor: bool) -> Result<(), WrongUse> {
+    let each = streams_per_process();
+    let of_generators = if has_floor { each / 2 } else { usize::MAX };
+    let (most, why) = match load.transport {
         LoadTransport::Udp => (SESSIONS_MAX, "more than a bench holds over UDP".to_owned()),
-        LoadTransport::Tcp | LoadTransport::WebSocket => (
-            files_max.saturating_sub(FILES_ELSE) / files_each,
-            format!(
-                "more than the {files_max} open files that a process may have allow (raise \
-                 `ulimit -n`)"
-            ),
-        ),
+        LoadTransport::Tcp | LoadTransport::WebSocket => {
+            let cure = match gateways {
+                1 => "raise `ulimit -n`, or measure a cluster where that can be",
+                _ => "raise `ulimit -n`, or ask for more gateways",
+            };
+            let why = format!(
+                "more than the {} open files that a process may have allow ({cure})",
+                open_files_max()
+            );
+            (of_generators.min(each.saturating_mul(gateways)), why)
+        }
     };
-    if connections <= most {
+    if load.connections <= most {
         return Ok(());
     }
     Err(WrongUse(format!(
-        "{connections} connections are {why}; ask for {most} at most"
+        "{} connections are {why}; ask for {most} at most",
+        load.connections
     )))
 }
 

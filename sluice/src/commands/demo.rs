@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     chat::transport,
     cli::Stopped,
-    demo::{self, DemoOptions, Server, chaos::ChaosPlan, cluster::Shape},
+    cluster::Shape,
+    demo::{self, DemoOptions, Server, chaos::ChaosPlan},
     server_process,
 };
 

@@ -15,9 +15,9 @@ use tokio::sync::watch;
 
 use super::{
     board::{Board, Counts},
-    cluster::{Cluster, Kind},
     replay::Load,
 };
+use crate::cluster::{Cluster, Kind};
 
 /// `kill=gateway,redis pause=service every=5s for=120s`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,10 +7,8 @@ use sluice_engines::{MariaDb, Redis};
 use sluice_load::ProcessMemory;
 use tokio::sync::watch;
 
-use super::{
-    cluster::{Cluster, Kind},
-    replay::Load,
-};
+use super::replay::Load;
+use crate::cluster::{Cluster, Kind};
 
 /// Per message of the log, deliveries and acks included.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -81,6 +81,11 @@ fn it_measures_a_running_server() {
 
 #[test]
 fn numbers_that_cannot_be_are_refused_with_the_cure() {
+    let cluster = ["idle", "--cluster", "gateways=2", "--connections"];
+    for (connections, cure) in [("9", "10 for example"), ("99999998", "more gateways")] {
+        let told = refused(&[&cluster[..], &[connections]].concat());
+        assert!(told.contains(cure), "{connections}: {told}");
+    }
     for (arguments, cure) in [
         (["idle", "--duration", "0"], "at least 1"),
         (["idle", "--connections", "0"], "at least 1"),
@@ -95,6 +100,8 @@ fn numbers_that_cannot_be_are_refused_with_the_cure() {
         (["request", "--duration", "soon"], "a whole number"),
         (["chat", "--transport", "carrier-pigeon"], "tcp, ws and udp"),
         (["fanout", "--transport", "udp"], "tcp and ws"),
+        (["idle", "--cluster", "gateways=0"], "from 1"),
+        (["ping", "--cluster", "gateways=2"], "--cluster"),
     ] {
         let told = refused(&arguments);
         assert!(told.contains(cure), "{arguments:?}: {told}");
@@ -218,6 +225,54 @@ fn a_backend_answers_requests() {
     let report = bench("request", &few);
     assert_figures(&report, &CHAT_FIGURES);
     assert_eq!(report["sent"], 100);
+}
+
+/// Roles of a report's processes, each of which took memory.
+fn roles(report: &Value) -> Vec<&str> {
+    let processes = report["processes"].as_array().unwrap().iter();
+    let roles = processes.map(|it| {
+        assert_figures(it, &["process_bytes", "pid"]);
+        assert!(it["cpu_s"].is_number(), "{it}");
+        it["role"].as_str().unwrap()
+    });
+    roles.collect()
+}
+
+#[test]
+fn a_cluster_holds_connections_and_reaches_each() {
+    let shape = ["--cluster", "gateways=2", "--connections", "200"];
+    let report = bench("idle", &shape);
+    assert_eq!(report["connections"], 200);
+    assert_eq!(report["pushed"], 200);
+    assert_figures(&report, &["process_bytes_per_connection", "recv_p50_ms"]);
+    let expected = ["gateway", "gateway", "service", "redis", "mariadb"];
+    assert_eq!(roles(&report), expected);
+}
+
+#[test]
+fn a_cluster_chats_across_its_gateways() {
+    let shape = ["--cluster", "gateways=2,services=2", "--transport", "udp"];
+    let few = ["--connections", "20", "--rate", "100", "--warm-up", "0"];
+    let report = bench("chat", &[&shape[..], &few].concat());
+    assert_figures(&report, &CHAT_FIGURES);
+    assert_eq!(report["sent"], 100);
+    assert_eq!(roles(&report).len(), 6);
+}
+
+#[test]
+fn a_group_and_a_storm_meet_a_cluster() {
+    let shape = ["--cluster", "gateways=2", "--connections", "60"];
+    let report = bench("fanout", &[&shape[..], &["--warm-up", "0"]].concat());
+    assert_figures(&report, &FANOUT_FIGURES);
+    let report = bench("storm", &shape);
+    assert_figures(&report, &["last_back_s", "rss_before_mb", "rss_after_mb"]);
+}
+
+#[test]
+fn each_idle_connection_is_pushed_to_where_that_is_wanted() {
+    let report = idle(&["--push-each"]);
+    assert_eq!(report["pushed"], 20);
+    assert_eq!(roles(&report), ["server"]);
 }
 
 #[test]

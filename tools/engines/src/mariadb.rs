@@ -147,6 +147,15 @@ impl MariaDb {
         self.execute(&sql).await.map(drop)
     }
 
+    /// Whether each commit waits for the disk, as it does from the start.
+    pub async fn sync_commits(&self, on: bool) -> Result<(), EngineError> {
+        let sql = format!(
+            "SET GLOBAL innodb_flush_log_at_trx_commit = {}",
+            u8::from(on)
+        );
+        self.execute(&sql).await.map(drop)
+    }
+
     /// Runs statements as the user `sluice`, and gives what they answer: a row a
     /// line, its columns parted by tabs.
     pub async fn execute(&self, sql: &str) -> Result<String, EngineError> {

@@ -35,8 +35,8 @@ pub(crate) struct Mark {
 }
 
 const LOOK_EVERY_NS: u64 = 20 * MS_NS;
-/// From the start's being known to the first message.
-const START_WAIT_MAX_NS: u64 = 60 * SECOND_NS;
+/// For the other generators, which may have more to open.
+const START_WAIT_MAX_NS: u64 = 600 * SECOND_NS;
 const TELL_EVERY_NS: u64 = SECOND_NS / 4;
 
 /// Runs the course with clients that are logged in.
@@ -103,13 +103,14 @@ pub(crate) fn run<D: Driver>(
     Ok(outcome)
 }
 
-/// Logs all clients in.
+/// Logs clients in until so many are, or all.
 pub(crate) fn open<D: Driver>(
     engine: &mut Engine<D>,
+    count: usize,
     control: &mut dyn Control,
 ) -> Result<(), LoadError> {
     let mut told_ns = 0;
-    engine.open(|held| {
+    engine.open_up_to(count, |held| {
         let now = now_ns();
         if now - told_ns > TELL_EVERY_NS {
             told_ns = now;
@@ -119,6 +120,30 @@ pub(crate) fn open<D: Driver>(
     })?;
     control.tell(Told::LoggedIn(engine.logged_in()));
     Ok(())
+}
+
+/// Keeps the clients alive for a span; what that costs is measured.
+pub(crate) fn hold<D: Driver>(
+    engine: &mut Engine<D>,
+    span_ns: u64,
+    servers: &[u32],
+    control: &mut dyn Control,
+) -> Result<Outcome, LoadError> {
+    let from = Mark::now(engine, servers);
+    let mut told_ns = from.at_ns;
+    let done = engine.turn_until(from.at_ns + span_ns, |engine, now| {
+        if now - told_ns > SECOND_NS {
+            told_ns = now;
+            control.tell(Told::LoggedIn(engine.logged_in()));
+        }
+        control.goes_on()
+    })?;
+    if !done {
+        return Err(LoadError::Stopped);
+    }
+    let mut outcome = Outcome::default();
+    from.measure(&Mark::now(engine, servers), &mut outcome);
+    Ok(outcome)
 }
 
 /// Holds the clients until the start's time is known.

@@ -29,8 +29,9 @@ pub(crate) struct Datagrams {
     poll: Poll,
     events: Events,
     alarm: Alarm,
-    address: SocketAddr,
-    /// Of the server; none: there are no sessions.
+    /// Clients take them in turn.
+    addresses: Vec<SocketAddr>,
+    /// Of the servers, which share their keys; none: there are no sessions.
     pins: Option<ServerPins>,
     socket: mio::net::UdpSocket,
     state: UdpSocketState,
@@ -67,10 +68,13 @@ const TICK_MS: u64 = 1;
 
 impl Datagrams {
     pub(crate) fn new(
-        address: SocketAddr,
+        addresses: Vec<SocketAddr>,
         pins: Option<ServerPins>,
         clients: usize,
     ) -> io::Result<Self> {
+        if addresses.is_empty() {
+            return Err(io::Error::other("nowhere to connect to"));
+        }
         let poll = Poll::new()?;
         let alarm = Alarm::new(poll.registry(), ALARM)?;
         let mut socket = mio::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0).into())?;
@@ -85,7 +89,7 @@ impl Datagrams {
             poll,
             events: Events::with_capacity(8),
             alarm,
-            address,
+            addresses,
             pins,
             socket,
             state,
@@ -185,6 +189,7 @@ impl Datagrams {
     /// everyone of whom something was told, so that acknowledgements go out, too.
     pub(crate) fn write(&mut self, client: usize) -> Result<(), LoadError> {
         let now_us = now_us();
+        let address = self.addresses[client % self.addresses.len()];
         let member = &mut self.members[client];
         let mut said = 0;
         while let Some(frame) = LoadTransport::Udp.first_frame(&member.out[said..])? {
@@ -203,13 +208,7 @@ impl Datagrams {
             }
             said += frame.payload.end;
             if member.connection.is_none() {
-                send(
-                    &self.socket,
-                    &self.state,
-                    self.address,
-                    client,
-                    &self.datagram,
-                )?;
+                send(&self.socket, &self.state, address, client, &self.datagram)?;
                 self.datagram.clear();
             }
         }
@@ -219,7 +218,7 @@ impl Datagrams {
         };
         while connection.transmit(now_us, &mut self.datagram).is_some() {
             let datagram = &self.datagram;
-            send(&self.socket, &self.state, self.address, client, datagram)?;
+            send(&self.socket, &self.state, address, client, datagram)?;
             self.datagram.clear();
         }
         let Some(due_us) = connection.timeout() else {

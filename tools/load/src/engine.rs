@@ -110,9 +110,22 @@ impl<D: Driver> Engine<D> {
     ///
     /// # Errors
     /// A login is refused, or nothing moves any more.
-    pub(crate) fn open(&mut self, mut observe: impl FnMut(usize) -> bool) -> Result<(), LoadError> {
+    pub(crate) fn open(&mut self, observe: impl FnMut(usize) -> bool) -> Result<(), LoadError> {
+        self.open_up_to(usize::MAX, observe)
+    }
+
+    /// The same with the first of them only: so many, those that are there already
+    /// among them.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub(crate) fn open_up_to(
+        &mut self,
+        count: usize,
+        mut observe: impl FnMut(usize) -> bool,
+    ) -> Result<(), LoadError> {
         let (mut before, mut moved_ns) = (self.logged_in, now_ns());
-        let wanted = self.clients.len();
+        let wanted = self.clients.len().min(count);
         while self.logged_in < wanted {
             while self.opened < wanted && self.opened - self.logged_in < self.options.opening_max {
                 self.begin(self.opened)?;

@@ -10,7 +10,7 @@ use sluice_codec::datagram::{KeyError, ServerPins};
 use crate::{
     LoadError, LoadTransport, Login, Pace,
     carrier::Carrier,
-    clock::MS_NS,
+    clock::{MS_NS, SECOND_NS, now_ns},
     course::{self, Course},
     datagrams::Datagrams,
     engine::{Engine, EngineOptions},
@@ -26,8 +26,10 @@ use crate::{
 pub struct Job {
     /// What is done.
     pub work: Work,
-    /// Where to.
-    pub address: SocketAddr,
+    /// Where to: clients take them in turn, so that neighbours are at different ones.
+    pub addresses: Vec<SocketAddr>,
+    /// Source addresses before this one are other generators'.
+    pub source: usize,
     /// By what.
     pub transport: LoadTransport,
     /// Of the server, for datagrams.
@@ -62,6 +64,13 @@ pub enum Work {
         /// Messages of all.
         pace: Pace,
     },
+    /// Be there: so many first, and the others when that is asked for.
+    Idle {
+        /// Those that come first.
+        first: usize,
+        /// In the end each sends one message to its neighbour, so many a second of all.
+        push_each_per_s: Option<f64>,
+    },
     /// Be there, be cut all at once, and come back.
     Storm {
         /// Connections on their way back at once.
@@ -90,7 +99,7 @@ pub enum Work {
 pub enum Told {
     /// So many are logged in.
     LoggedIn(usize),
-    /// All are; it waits to be started.
+    /// All who should be are; it waits to be told to go on.
     Ready,
     /// What has come of another second.
     Second(Interval),
@@ -123,8 +132,8 @@ pub struct Outcome {
     pub rounds: Vec<(f64, f64)>,
     /// From a storm's cut until the last client was back and synced.
     pub last_back_s: f64,
-    /// The servers' resident memory before a storm, and after it.
-    pub rss_mb: (f64, f64),
+    /// The servers' resident memory before a storm and after it, one by one.
+    pub rss_mb: Vec<(f64, f64)>,
     /// The generator's priority: below 0 it goes before others.
     pub nice: i32,
     /// The first thing that went wrong.
@@ -147,13 +156,43 @@ impl Outcome {
     }
 }
 
+// === impl Work ===
+
+impl Work {
+    /// What one of so many generators does of it.
+    #[must_use]
+    pub fn share_of(&self, generators: usize) -> Self {
+        let mut share = self.clone();
+        let generators = generators.max(1);
+        match &mut share {
+            Self::Chat { pace } | Self::Request { pace, .. } | Self::Fanout { pace, .. } => {
+                if let Pace::PerSecond(per_s) = pace {
+                    *per_s /= generators as f64;
+                }
+            }
+            Self::Idle {
+                first,
+                push_each_per_s,
+            } => {
+                *first = first.div_ceil(generators);
+                if let Some(per_s) = push_each_per_s {
+                    *per_s /= generators as f64;
+                }
+            }
+            Self::Storm { at_once } => *at_once = at_once.div_ceil(generators),
+            Self::Ping { .. } => {}
+        }
+        share
+    }
+}
+
 /// Whoever started the generator.
 pub trait Control {
     /// Hears what is told.
     fn tell(&mut self, told: Told);
     /// False once it is to stop.
     fn goes_on(&self) -> bool;
-    /// When to start, by the monotonic clock, once that is known.
+    /// When to go on, by the monotonic clock, once that is known; told once each time.
     fn start_ns(&self) -> Option<u64>;
 }
 
@@ -189,6 +228,10 @@ impl Job {
             Work::Request { service, pace } => {
                 self.run_course(Talk::Request(service), pace, 0, control)
             }
+            Work::Idle {
+                first,
+                push_each_per_s,
+            } => self.idle(first, push_each_per_s, control),
             Work::Storm { at_once } => {
                 let storm = Storm {
                     rest_ns: self.duration_ms * MS_NS,
@@ -208,6 +251,47 @@ impl Job {
         }
     }
 
+    /// Connects the first, then the others, and holds all; waits to be told to go on
+    /// after each. In the end each may be sent a message.
+    fn idle(
+        self,
+        first: usize,
+        push_each_per_s: Option<f64>,
+        control: &mut dyn Control,
+    ) -> Result<Outcome, LoadError> {
+        let talk = push_each_per_s.map_or(Talk::Idle, |_| Talk::Pairs);
+        let pushes = push_each_per_s.map(|per_s| {
+            let all_s = self.logins.len() as f64 / per_s;
+            Course {
+                warm_up_ns: 0,
+                duration_ns: (all_s * SECOND_NS as f64).ceil() as u64,
+                ..self.course(Pace::PerSecond(per_s), usize::MAX, 1)
+            }
+        });
+        let (hold_ns, servers) = (self.duration_ms * MS_NS, self.servers.clone());
+        let mut engine = self.engine(talk)?;
+        course::open(&mut engine, first, control)?;
+        course::wait_for_start(&mut engine, control)?;
+        course::open(&mut engine, usize::MAX, control)?;
+        course::wait_for_start(&mut engine, control)?;
+        let held = course::hold(&mut engine, hold_ns, &servers, control)?;
+        let Some(pushes) = pushes else {
+            course::wait_for_start(&mut engine, control)?;
+            control.tell(Told::Second(engine.tally.interval(now_ns(), now_ns())));
+            return Ok(Outcome {
+                trouble: engine.trouble.take(),
+                ..held
+            });
+        };
+        let pushed = course::run(&mut engine, &pushes, control)?;
+        Ok(Outcome {
+            measured_s: held.measured_s,
+            server_cpu_s: held.server_cpu_s,
+            generator_cpu_s: held.generator_cpu_s,
+            ..pushed
+        })
+    }
+
     /// All send at a pace; each message is received so many times.
     fn run_course(
         self,
@@ -218,7 +302,7 @@ impl Job {
     ) -> Result<Outcome, LoadError> {
         let course = self.course(pace, usize::MAX, copies);
         let mut engine = self.engine(talk)?;
-        course::open(&mut engine, control)?;
+        course::open(&mut engine, usize::MAX, control)?;
         course::run(&mut engine, &course, control)
     }
 
@@ -248,7 +332,7 @@ impl Job {
         let mut floor = self.bare_engine(floor, Talk::Ping)?;
         floor.open(|_| control.goes_on())?;
         let mut server = self.engine(Talk::Ping)?;
-        course::open(&mut server, control)?;
+        course::open(&mut server, usize::MAX, control)?;
         rounds.alternate(&mut server, &mut floor, control)
     }
 
@@ -275,7 +359,7 @@ impl Job {
         let mut floor = self.bare_engine(floor, Talk::Group(group.clone()))?;
         floor.open(|_| control.goes_on())?;
         let mut server = self.engine(Talk::Group(group))?;
-        course::open(&mut server, control)?;
+        course::open(&mut server, usize::MAX, control)?;
         match pace {
             Pace::Window => rounds.alternate(&mut server, &mut floor, control),
             Pace::PerSecond(_) => {
@@ -292,7 +376,7 @@ impl Job {
         let clients = self.logins.len();
         let logins = self.logins.clone();
         let session = Session::bare(self.transport, talk, logins, self.body_bytes);
-        let carrier = self.carrier(floor, None)?;
+        let carrier = self.carrier(&[floor], None)?;
         Ok(Engine::new(
             session,
             carrier,
@@ -301,14 +385,14 @@ impl Job {
         ))
     }
 
-    fn carrier(&self, address: SocketAddr, pins: Option<ServerPins>) -> io::Result<Carrier> {
-        let clients = self.logins.len();
+    fn carrier(&self, addresses: &[SocketAddr], pins: Option<ServerPins>) -> io::Result<Carrier> {
+        let (addresses, clients) = (addresses.to_vec(), self.logins.len());
         Ok(match self.transport {
             LoadTransport::Tcp | LoadTransport::WebSocket => {
-                Carrier::Streams(Streams::new(address, clients)?)
+                Carrier::Streams(Streams::new(addresses, self.source, clients)?)
             }
             LoadTransport::Udp => {
-                Carrier::Datagrams(Box::new(Datagrams::new(address, pins, clients)?))
+                Carrier::Datagrams(Box::new(Datagrams::new(addresses, pins, clients)?))
             }
         })
     }
@@ -318,9 +402,9 @@ impl Job {
         let clients = self.logins.len();
         let pins = self.pins.as_deref().map(str::parse).transpose();
         let pins = pins.map_err(|error: KeyError| LoadError::Unexpected(error.to_string()))?;
-        let carrier = self.carrier(self.address, pins)?;
+        let carrier = self.carrier(&self.addresses, pins)?;
         let options = self.engine_options();
-        let host = self.address.to_string();
+        let host = (self.addresses.first()).map_or_else(String::new, SocketAddr::to_string);
         let session = Session::new(self.transport, host, talk, self.logins, self.body_bytes);
         Ok(Engine::new(session, carrier, clients, options))
     }

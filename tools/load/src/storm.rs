@@ -34,7 +34,7 @@ impl Storm {
         engine: &mut Engine<Session>,
         control: &mut dyn Control,
     ) -> Result<Outcome, LoadError> {
-        open(engine, control)?;
+        open(engine, usize::MAX, control)?;
         let start_ns = wait_for_start(engine, control)?;
         self.rest(engine, control)?;
         let before_mb = self.rss_mb();
@@ -42,7 +42,7 @@ impl Storm {
         let cut_ns = now_ns();
         engine.tally.begin((cut_ns, u64::MAX));
         engine.cut_all(cut_ns);
-        open(engine, control)?;
+        open(engine, usize::MAX, control)?;
         let wanted = engine.logged_in() as u64;
         let mut moved = (now_ns(), 0);
         engine.turn_until(u64::MAX, |engine, now| {
@@ -58,7 +58,7 @@ impl Storm {
         };
         from.measure(&Mark::now(engine, &self.servers), &mut outcome);
         self.rest(engine, control)?;
-        outcome.rss_mb = (before_mb, self.rss_mb());
+        outcome.rss_mb = before_mb.into_iter().zip(self.rss_mb()).collect();
         outcome.trouble = engine.trouble.take();
         control.tell(Told::Second(engine.tally.interval(now_ns(), start_ns)));
         Ok(outcome)
@@ -75,8 +75,10 @@ impl Storm {
         }
     }
 
-    fn rss_mb(&self) -> f64 {
-        let all = self.servers.iter().flat_map(|pid| process_rss_bytes(*pid));
-        all.sum::<u64>() as f64 / MB
+    /// One by one; of one that has ended there is none.
+    fn rss_mb(&self) -> Vec<f64> {
+        let all = self.servers.iter();
+        let bytes = all.map(|pid| process_rss_bytes(*pid).unwrap_or_default());
+        bytes.map(|bytes| bytes as f64 / MB).collect()
     }
 }

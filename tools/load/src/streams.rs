@@ -22,7 +22,10 @@ pub(crate) struct Streams {
     poll: Poll,
     events: Events,
     alarm: Alarm,
-    address: SocketAddr,
+    /// Clients take them in turn.
+    addresses: Vec<SocketAddr>,
+    /// The first source address, counted from 127.0.0.1 on.
+    source: usize,
     streams: Vec<Stream>,
     scratch: Box<[u8]>,
 }
@@ -44,19 +47,27 @@ const SCRATCH_BYTES: usize = 256 * 1024;
 /// A poll waits no longer, so that whoever asks to stop is heard.
 const WAIT_MAX_NS: u64 = 50 * MS_NS;
 /// So many come from one address; its ports are bounded.
-const PER_SOURCE_ADDRESS: usize = 16_000;
+pub const PER_SOURCE_ADDRESS: usize = 16_000;
 
 // === impl Streams ===
 
 impl Streams {
-    pub(crate) fn new(address: SocketAddr, clients: usize) -> io::Result<Self> {
+    pub(crate) fn new(
+        addresses: Vec<SocketAddr>,
+        source: usize,
+        clients: usize,
+    ) -> io::Result<Self> {
+        if addresses.is_empty() {
+            return Err(io::Error::other("nowhere to connect to"));
+        }
         let poll = Poll::new()?;
         let alarm = Alarm::new(poll.registry(), ALARM)?;
         Ok(Self {
             poll,
             events: Events::with_capacity(EVENTS_PER_POLL),
             alarm,
-            address,
+            addresses,
+            source,
             streams: (0..clients).map(|_| Stream::default()).collect(),
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
         })
@@ -64,7 +75,8 @@ impl Streams {
 
     /// Begins to connect.
     pub(crate) fn connect(&mut self, client: usize) -> Result<(), LoadError> {
-        let mut socket = connect(self.address, client / PER_SOURCE_ADDRESS)?;
+        let address = self.addresses[client % self.addresses.len()];
+        let mut socket = connect(address, self.source + client / PER_SOURCE_ADDRESS)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registry = self.poll.registry();
         registry.register(&mut socket, Token(client), interest)?;

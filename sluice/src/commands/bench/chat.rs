@@ -6,7 +6,7 @@ use sluice_load::{LoadTransport, Pace, WINDOW_MAX};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Output, Spans, Subject, body, check_connections, count, depth, finish, pace, transport,
+    Output, Spans, System, body, check_connections, count, depth, finish, pace, transport,
     unless_stopped,
 };
 use crate::{
@@ -45,7 +45,7 @@ pub(super) struct Args {
     #[command(flatten)]
     spans: Spans,
     #[command(flatten)]
-    subject: Subject,
+    system: System,
     #[command(flatten)]
     output: Output,
 }
@@ -59,7 +59,6 @@ pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
         );
         return Err(WrongUse(error).into());
     }
-    check_connections(args.transport, args.connections, 1)?;
     let seconds = args.spans.warm_up + args.spans.duration;
     let live = Live::new(args.connections, seconds)?;
     let load = Load {
@@ -69,8 +68,9 @@ pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
         body_bytes: args.body,
         warm_up: args.spans.warm_up(),
         duration: args.spans.duration(),
-        server: args.subject.running(),
+        server: args.system.server(),
     };
+    check_connections(&load, args.system.gateways(), false)?;
     let work = chat(load, args.rate, live, shutdown.clone());
     let report = unless_stopped(&shutdown, work).await?;
     finish(&args.output, &report, report.table(), &report.common)

@@ -7,7 +7,7 @@ use sluice_protocol::limits::GROUP_MEMBERS_MAX;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Output, Spans, Subject, body, check_connections, count, depth, finish, pace, stream,
+    Output, Spans, System, body, check_connections, count, depth, finish, pace, stream,
     unless_stopped,
 };
 use crate::{
@@ -46,7 +46,7 @@ pub(super) struct Args {
     #[command(flatten)]
     spans: Spans,
     #[command(flatten)]
-    subject: Subject,
+    system: System,
     #[command(flatten)]
     output: Output,
 }
@@ -63,8 +63,9 @@ pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
         body_bytes: args.body,
         warm_up: args.spans.warm_up(),
         duration: args.spans.duration(),
-        server: args.subject.running(),
+        server: args.system.server(),
     };
+    check_connections(&load, args.system.gateways(), true)?;
     let work = fanout(load, args.rate, live, shutdown.clone());
     let report = unless_stopped(&shutdown, work).await?;
     finish(&args.output, &report, report.table(), &report.common)
@@ -75,12 +76,11 @@ fn check(args: &Args) -> Result<(), WrongUse> {
         let error = "--connections must be at least 2: one sends, the others receive";
         return Err(WrongUse(error.to_owned()));
     }
-    if args.subject.server.is_some() && args.connections > GROUP_MEMBERS_MAX {
+    if args.system.subject.server.is_some() && args.connections > GROUP_MEMBERS_MAX {
         return Err(WrongUse(format!(
             "a running server makes groups of up to {GROUP_MEMBERS_MAX}: ask for fewer \
              --connections, or leave --server out"
         )));
     }
-    // The generator holds as many again to the floor.
-    check_connections(args.transport, args.connections, 2)
+    Ok(())
 }

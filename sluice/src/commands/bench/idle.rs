@@ -2,15 +2,16 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::Context;
-use indicatif::{ProgressBar, ProgressStyle};
 use sluice_load::LoadTransport;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Subject, at_least_one, check_connections, count, exit_code, print, transport, unless_stopped,
+    System, at_least_one, check_connections, count, exit_code, print, transport, unless_stopped,
 };
-use crate::bench::{idle::idle, load::Load};
+use crate::{
+    bench::{idle::idle, live::Live, load::Load},
+    cli::WrongUse,
+};
 
 /// Memory of idle, logged-in connections
 ///
@@ -20,14 +21,19 @@ use crate::bench::{idle::idle, load::Load};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     sluice bench idle --transport tcp --connections 15000 --json\n  \
-    sluice bench idle --transport ws --connections 5000 --duration 30\n  \
+    sluice bench idle --transport ws --connections 5000 --duration 30 --push-each\n  \
     sluice bench idle --transport udp --connections 200000 --duration 60\n  \
+    sluice bench idle --cluster gateways=12 --connections 200000 --duration 30\n  \
     sluice bench idle --server 127.0.0.1:8080 --data-dir sluice-data --connections 100\n\n\
     A running server hashes a password for each user it adds: that takes a while.\n\
-    Each TCP or WebSocket connection is an open file here and one in the server; `ulimit -n` bounds\n\
-    both. UDP sessions share a few sockets, and come from 20,000 addresses of 127.0.0.0/8.\n\
+    Each TCP or WebSocket connection is an open file of the server, or of one of the cluster's\n\
+    gateways, and of one of the processes that hold them; `ulimit -n` bounds each process. UDP\n\
+    sessions share a few sockets, and come from 20,000 addresses of 127.0.0.0/8.\n\
+    The memory of a cluster's connections is that of its gateways; what each process of it took is\n\
+    told beside.\n\
     The server that is started has small page caches: they fill with what logins touch, and would\n\
     be taken for the connections' own.\n\
+    The first 64 connections of a process warm it up and don't count, or a quarter of few.\n\
     The kernel's memory is the whole machine's: run nothing beside, and hold enough connections;\n\
     else it may even come out below zero.")]
 pub(super) struct Args {
@@ -40,8 +46,12 @@ pub(super) struct Args {
     /// Seconds to hold them before memory is read
     #[arg(long, value_name = "S", default_value = "10", value_parser = at_least_one)]
     duration: u64,
+    /// In the end each connection's user is sent a message, through the services and the
+    /// store; it must arrive. Always so with --cluster
+    #[arg(long)]
+    push_each: bool,
     #[command(flatten)]
-    subject: Subject,
+    system: System,
     /// One JSON object on standard output at the end, instead of text
     #[arg(long)]
     json: bool,
@@ -49,10 +59,7 @@ pub(super) struct Args {
 
 /// Runs the command.
 pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
-    check_connections(args.transport, args.connections, 1)?;
-    let progress = ProgressBar::new(args.connections as u64);
-    let style = ProgressStyle::with_template("{msg:24} {wide_bar} {pos}/{len} {per_sec} {elapsed}");
-    progress.set_style(style.context("the progress bar's template")?);
+    let live = Live::new(args.connections, args.duration)?;
     let load = Load {
         transport: args.transport,
         connections: args.connections,
@@ -60,19 +67,28 @@ pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
         body_bytes: 0,
         warm_up: Duration::ZERO,
         duration: Duration::from_secs(args.duration),
-        server: args.subject.running(),
+        server: args.system.server(),
     };
-    let work = idle(load, progress, shutdown.clone());
+    check_connections(&load, args.system.gateways(), false)?;
+    let push_each = args.push_each || args.system.cluster.is_some();
+    check(&load, push_each)?;
+    let work = idle(load, push_each, live, shutdown.clone());
     let report = unless_stopped(&shutdown, work).await?;
-    let table = format!(
-        "{} idle {} connections: {:.0} bytes of process memory and {:.0} bytes of kernel memory \
-         each; {} errors",
-        report.connections,
-        report.transport,
-        report.process_bytes_per_connection,
-        report.kernel_bytes_per_connection,
-        report.errors
-    );
-    print(args.json, &report, table)?;
-    Ok(exit_code(report.errors as u64))
+    print(args.json, &report, report.table())?;
+    Ok(exit_code(report.common.errors))
+}
+
+fn check(load: &Load, push_each: bool) -> Result<(), WrongUse> {
+    if push_each && load.transport == LoadTransport::Udp {
+        let error = "--push-each and --cluster hold connections by tcp or ws here";
+        return Err(WrongUse(error.to_owned()));
+    }
+    if push_each && load.connections % 2 == 1 {
+        return Err(WrongUse(format!(
+            "--connections must be even where each is sent a message by its neighbour: {} for \
+             example",
+            load.connections.saturating_add(1)
+        )));
+    }
+    Ok(())
 }

@@ -42,8 +42,6 @@ pub(super) struct Args {
 
 /// Runs the command.
 pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
-    // The generator holds as many again to the floor.
-    check_connections(args.transport, args.connections, 2)?;
     let seconds = args.spans.warm_up + args.spans.duration;
     let live = Live::new(args.connections, seconds)?;
     let load = Load {
@@ -53,8 +51,9 @@ pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
         body_bytes: 0,
         warm_up: args.spans.warm_up(),
         duration: args.spans.duration(),
-        server: args.subject.running(),
+        server: args.subject.server(),
     };
+    check_connections(&load, 1, true)?;
     let work = ping(load, live, shutdown.clone());
     let report = unless_stopped(&shutdown, work).await?;
     finish(&args.output, &report, report.table(), &report.common)

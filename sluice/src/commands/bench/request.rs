@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Output, Spans, body, check_connections, count, depth, finish, pace, transport, unless_stopped,
 };
-use crate::bench::{live::Live, load::Load, request::request};
+use crate::bench::{Server, live::Live, load::Load, request::request};
 
 /// Requests to a backend behind Redis: rate and latency
 ///
@@ -43,7 +43,6 @@ pub(super) struct Args {
 
 /// Runs the command.
 pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
-    check_connections(args.transport, args.connections, 1)?;
     let seconds = args.spans.warm_up + args.spans.duration;
     let live = Live::new(args.connections, seconds)?;
     let load = Load {
@@ -53,8 +52,9 @@ pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
         body_bytes: args.body,
         warm_up: args.spans.warm_up(),
         duration: args.spans.duration(),
-        server: None,
+        server: Server::Start,
     };
+    check_connections(&load, 1, false)?;
     let work = request(load, args.rate, live, shutdown.clone());
     let report = unless_stopped(&shutdown, work).await?;
     finish(&args.output, &report, report.table(), &report.common)

@@ -6,7 +6,7 @@ use sluice_load::LoadTransport;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Output, Subject, at_least_one, check_connections, count, finish, transport, unless_stopped,
+    Output, System, at_least_one, check_connections, count, finish, transport, unless_stopped,
 };
 use crate::bench::{live::Live, load::Load, storm::storm};
 
@@ -33,14 +33,13 @@ pub(super) struct Args {
     #[arg(long, value_name = "S", default_value = "3", value_parser = at_least_one)]
     duration: u64,
     #[command(flatten)]
-    subject: Subject,
+    system: System,
     #[command(flatten)]
     output: Output,
 }
 
 /// Runs the command.
 pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
-    check_connections(args.transport, args.connections, 1)?;
     let live = Live::new(args.connections, 2 * args.duration)?;
     let load = Load {
         transport: args.transport,
@@ -49,8 +48,9 @@ pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
         body_bytes: 0,
         warm_up: Duration::ZERO,
         duration: Duration::from_secs(args.duration),
-        server: args.subject.running(),
+        server: args.system.server(),
     };
+    check_connections(&load, args.system.gateways(), false)?;
     let work = storm(load, args.at_once, live, shutdown.clone());
     let report = unless_stopped(&shutdown, work).await?;
     finish(&args.output, &report, report.table(), &report.common)

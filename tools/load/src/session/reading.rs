@@ -81,7 +81,10 @@ impl Session {
                     let error = format!("kicked, reason {}", body.number(1));
                     return Err(LoadError::Unexpected(error));
                 }
-                field::GO_AWAY => return Err(LoadError::Closed),
+                field::GO_AWAY => {
+                    let error = format!("sent away, reason {}", body.number(1));
+                    return Err(LoadError::Unexpected(error));
+                }
                 _ => {}
             }
         }

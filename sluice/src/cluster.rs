@@ -1,5 +1,6 @@
-//! A cluster for one demo: Redis and MariaDB in private folders, gateways and
-//! services as processes, all on free ports; gone when it is dropped.
+//! A cluster for one run, of the demo or a bench: Redis and MariaDB in private
+//! folders, gateways and services as processes, all on free ports; gone when it is
+//! dropped.
 
 use std::{
     path::{Path, PathBuf},
@@ -53,6 +54,7 @@ pub struct Cluster {
     services: Vec<Member>,
     redis: Vec<Redis>,
     mariadb: Vec<MariaDb>,
+    shape: Shape,
     folder: Arc<GuardedFolder>,
 }
 
@@ -131,6 +133,13 @@ impl Kind {
 impl Cluster {
     /// Starts the engines, then the services, then the gateways.
     pub async fn start(program: &Path, shape: Shape) -> anyhow::Result<Self> {
+        let mut cluster = Self::lay_out(shape, "").await?;
+        cluster.start_roles(program).await?;
+        Ok(cluster)
+    }
+
+    /// Starts the engines and writes the configuration, with these settings as well.
+    pub async fn lay_out(shape: Shape, settings: &str) -> anyhow::Result<Self> {
         let folder = Arc::new(GuardedFolder::new("sluice-cluster-")?);
         let (redis, mode) = if shape.redis_cluster {
             (RedisCluster::start().await?.masters, "cluster")
@@ -144,24 +153,43 @@ impl Cluster {
         token_keys::open_signer(folder.path())?;
         let urls: Vec<String> = redis.iter().map(Redis::url).collect();
         let text = configuration(folder.path(), mode, &urls, &mariadb);
-        std::fs::write(config_file(&folder), text)?;
-
-        let mut cluster = Self {
+        std::fs::write(config_file(&folder), text + settings)?;
+        Ok(Self {
+            shape,
             gateways: Vec::new(),
             services: Vec::new(),
             redis,
             mariadb,
             folder,
-        };
-        for number in 0..shape.services {
-            let member = Member::start(program, "service", number, &cluster.folder).await?;
-            cluster.services.push(member);
+        })
+    }
+
+    /// Starts the services, then the gateways.
+    pub async fn start_roles(&mut self, program: &Path) -> anyhow::Result<()> {
+        for number in 0..self.shape.services {
+            let member = Member::start(program, "service", number, &self.folder).await?;
+            self.services.push(member);
         }
-        for number in 0..shape.gateways {
-            let member = Member::start(program, "gateway", number, &cluster.folder).await?;
-            cluster.gateways.push(member);
+        for number in 0..self.shape.gateways {
+            let member = Member::start(program, "gateway", number, &self.folder).await?;
+            self.gateways.push(member);
         }
-        Ok(cluster)
+        Ok(())
+    }
+
+    /// What all its processes read.
+    pub fn config_file(&self) -> PathBuf {
+        config_file(&self.folder)
+    }
+
+    /// Where its keys are.
+    pub fn data_dir(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Where the gateways listen, one by one.
+    pub fn gateways(&self) -> impl Iterator<Item = &Addresses> {
+        self.gateways.iter().map(|gateway| &gateway.addresses)
     }
 
     /// The HTTP API of the first node that has one.
