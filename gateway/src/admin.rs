@@ -17,6 +17,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use metrics::gauge;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -26,7 +27,8 @@ use crate::{
     bus_health::BusHealth,
     channel::{Channel, Phase},
     connections::Sight,
-    ledger::Ledger,
+    kernel,
+    ledger::{Costs, Ledger, SocketBuffers},
     mailbox::{Mail, Mailbox, RowOrder},
     workbench::Workbench,
 };
@@ -65,6 +67,8 @@ pub(crate) struct ConnectionRow {
     asleep: bool,
     memory_bytes: usize,
     memory: Ledger,
+    /// Over TCP and WebSocket.
+    socket: Option<SocketBuffers>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -108,6 +112,26 @@ impl Admin {
             .method_not_allowed_fallback(AdminError::method_not_allowed)
             .with_state(self)
     }
+
+    /// Of all connections, a page at a time: no loop stands still for it.
+    async fn costs(&self) -> Costs {
+        let mut sum = Costs::default();
+        for mailbox in self.loops.iter() {
+            let mut next_slot = Some(0);
+            while let Some(from_slot) = next_slot {
+                let (answer, page) = oneshot::channel();
+                mailbox.send(Mail::Costs(from_slot, answer)).await;
+                // A loop that has ended has no connections.
+                let Ok((costs, next)) = page.await else {
+                    break;
+                };
+                sum.ledger += costs.ledger;
+                sum.asleep += costs.asleep;
+                next_slot = next;
+            }
+        }
+        sum
+    }
 }
 
 async fn authorize(State(admin): State<Admin>, request: Request, next: Next) -> Response {
@@ -145,8 +169,20 @@ async fn readyz(State(admin): State<Admin>) -> Response {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
+    tell_costs(admin.costs().await);
     let text = admin.metrics.render();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+/// Sums that are nobody's to keep up: they are worked out when they are read.
+fn tell_costs(costs: Costs) {
+    for (part, bytes) in costs.ledger.parts() {
+        gauge!("sluice_connection_bytes", "part" => part).set(bytes as f64);
+    }
+    gauge!("sluice_connections_asleep").set(costs.asleep as f64);
+    for (protocol, bytes) in kernel::socket_buffer_bytes() {
+        gauge!("sluice_kernel_socket_bytes", "protocol" => protocol).set(bytes as f64);
+    }
 }
 
 async fn connections(
@@ -216,6 +252,7 @@ impl ConnectionRow {
             asleep: sight.is_asleep(),
             memory_bytes: memory.total(),
             memory,
+            socket: sight.socket(),
         }
     }
 }

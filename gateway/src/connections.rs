@@ -27,7 +27,7 @@ use crate::{
     channel::Channel,
     connection::Connection,
     dormitory::{Bed, CELL_MAX_BYTES, Dormitory},
-    ledger::Ledger,
+    ledger::{Costs, Ledger, SocketBuffers},
     mailbox::{PAGE_MAX, Page},
     slab::{ChannelKey, Slab},
     transport::TransportKind,
@@ -65,7 +65,7 @@ struct Sleeper {
 #[derive(Debug)]
 pub(crate) enum Sight<'a> {
     Awake(&'a Connection),
-    Asleep(ChannelKey, &'a [u8]),
+    Asleep(ChannelKey, &'a [u8], Option<&'a TcpStream>),
 }
 
 /// What [`Connections::packing`] holds without growing: keys in it are overwritten,
@@ -167,6 +167,18 @@ impl Connections {
         }
     }
 
+    /// What some of them cost together, from this slot on, and the slot behind them.
+    pub(crate) fn costs(&self, from_slot: u32) -> (Costs, Option<u32>) {
+        let mut seats = self.slab.iter_from(from_slot).peekable();
+        let mut costs = Costs::default();
+        for (key, seat) in seats.by_ref().take(PAGE_MAX) {
+            let sight = seat.sight(key, &self.dormitory);
+            costs.ledger += sight.memory();
+            costs.asleep += usize::from(sight.is_asleep());
+        }
+        (costs, seats.peek().map(|(key, _)| key.slot))
+    }
+
     /// One of them, to be looked at.
     pub(crate) fn sight(&self, key: ChannelKey) -> Option<Sight<'_>> {
         let seat = self.slab.get(key)?;
@@ -240,7 +252,9 @@ impl Seat {
     fn sight<'a>(&'a self, key: ChannelKey, dormitory: &'a Dormitory) -> Sight<'a> {
         match self {
             Self::Awake(connection) => Sight::Awake(connection),
-            Self::Asleep(sleeper) => Sight::Asleep(key, dormitory.look(sleeper.bed)),
+            Self::Asleep(sleeper) => {
+                Sight::Asleep(key, dormitory.look(sleeper.bed), sleeper.socket.as_ref())
+            }
         }
     }
 }
@@ -252,7 +266,7 @@ impl Sight<'_> {
     pub(crate) fn channel<T>(&self, look: impl FnOnce(&Channel) -> Option<T>) -> Option<T> {
         match self {
             Self::Awake(connection) => look(&connection.channel),
-            Self::Asleep(key, packed) => look(&Connection::unpack_channel(*key, packed)?),
+            Self::Asleep(key, packed, _) => look(&Connection::unpack_channel(*key, packed)?),
         }
     }
 
@@ -260,7 +274,7 @@ impl Sight<'_> {
     pub(crate) fn numbers<T>(&self, look: impl FnOnce(&Channel) -> T) -> Option<T> {
         match self {
             Self::Awake(connection) => Some(look(&connection.channel)),
-            Self::Asleep(key, packed) => Some(look(&Connection::unpack_unnamed(*key, packed)?)),
+            Self::Asleep(key, packed, _) => Some(look(&Connection::unpack_unnamed(*key, packed)?)),
         }
     }
 
@@ -268,7 +282,7 @@ impl Sight<'_> {
     pub(crate) fn transport(&self) -> &'static str {
         let kind = match self {
             Self::Awake(connection) => Some(connection.transport.kind(connection.channel.framing)),
-            Self::Asleep(_, packed) => Connection::unpack_kind(packed),
+            Self::Asleep(_, packed, _) => Connection::unpack_kind(packed),
         };
         kind.map_or("", TransportKind::name)
     }
@@ -281,8 +295,17 @@ impl Sight<'_> {
     pub(crate) fn memory(&self) -> Ledger {
         match self {
             Self::Awake(connection) => Ledger::of(connection),
-            Self::Asleep(_, packed) => Ledger::asleep(Dormitory::cell_bytes(packed.len())),
+            Self::Asleep(_, packed, _) => Ledger::asleep(Dormitory::cell_bytes(packed.len())),
         }
+    }
+
+    /// What a stream has in the kernel.
+    pub(crate) fn socket(&self) -> Option<SocketBuffers> {
+        let socket = match self {
+            Self::Awake(connection) => connection.transport.socket(),
+            Self::Asleep(_, _, socket) => *socket,
+        };
+        SocketBuffers::of(socket?)
     }
 }
 

@@ -282,6 +282,9 @@ impl EventLoop {
             } => {
                 let _ = answer.send(self.rows(order, rows_max));
             }
+            Mail::Costs(from_slot, answer) => {
+                let _ = answer.send(self.connections.costs(from_slot));
+            }
             Mail::Strayed(strayed) => self.take_strayed(strayed),
             Mail::HandOver(question) => self.hand_over(&question),
             Mail::Legacy(heir, pushes) => self.take_legacy(heir, pushes),

@@ -38,6 +38,7 @@ mod farewell;
 mod gateway;
 mod handlers;
 mod handover;
+mod kernel;
 mod lane;
 mod ledger;
 mod listener;

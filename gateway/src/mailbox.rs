@@ -23,8 +23,8 @@ use sluice_protocol::{
 use tokio::sync::oneshot;
 
 use crate::{
-    admin::ConnectionRow, datagram::Strayed, handover::Unacked, push_window::PushContent,
-    slab::ChannelKey,
+    admin::ConnectionRow, datagram::Strayed, handover::Unacked, ledger::Costs,
+    push_window::PushContent, slab::ChannelKey,
 };
 
 /// One piece of work.
@@ -52,6 +52,8 @@ pub(crate) enum Mail {
         rows_max: usize,
         answer: oneshot::Sender<Rows>,
     },
+    /// What connections cost, of those from this slot on, and the slot that follows them.
+    Costs(u32, oneshot::Sender<(Costs, Option<u32>)>),
     /// Datagrams of this loop's sessions that came to another.
     Strayed(Vec<Strayed>),
     /// A client of another loop was here before.

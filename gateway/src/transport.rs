@@ -82,10 +82,26 @@ impl Transport {
         }
     }
 
-    /// Heap held for what is not whole yet.
-    pub(crate) fn held_bytes(&self) -> usize {
+    /// Of its own, if it has one.
+    pub(crate) fn socket(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Stream { socket, .. } => Some(socket),
+            Self::Datagram(_) => None,
+        }
+    }
+
+    /// Heap held for a frame that is not whole yet.
+    pub(crate) fn partial_frame_bytes(&self) -> usize {
         match self {
             Self::Stream { decoder, .. } => decoder.held_bytes(),
+            Self::Datagram(_) => 0,
+        }
+    }
+
+    /// Heap of the session over UDP.
+    pub(crate) fn datagram_bytes(&self) -> usize {
+        match self {
+            Self::Stream { .. } => 0,
             Self::Datagram(link) => link.heap_bytes(),
         }
     }

@@ -45,6 +45,21 @@ const HELP: &[(Kind, &str, &str)] = &[
         "Streams that were found made anew by another engine",
     ),
     (
+        Gauge,
+        "sluice_connection_bytes",
+        "Memory of this process that connections hold, by part",
+    ),
+    (
+        Gauge,
+        "sluice_connections_asleep",
+        "Connections with nothing under way, whose state is packed",
+    ),
+    (
+        Gauge,
+        "sluice_kernel_socket_bytes",
+        "Memory in the buffers of all sockets of the machine, by protocol",
+    ),
+    (
         Counter,
         "sluice_down_dropped_batches_total",
         "Batches for a gateway that were dropped; it tells its clients to resync",

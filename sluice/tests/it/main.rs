@@ -14,6 +14,7 @@ mod demo;
 mod flash_sale;
 mod growth;
 mod hostile_link;
+mod ledger;
 mod moves;
 mod oracle;
 mod outages;
