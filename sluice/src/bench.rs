@@ -2,7 +2,7 @@
 //!
 //! A workload a file. What is common to all: the server under measure (`subject`),
 //! the processes that make the load (`generator`, and `worker` on their side),
-//! and what a report says beside the workload's own figures (`report`).
+//! another system that is measured alike (`peer`), and what a report says beside the workload's own figures (`report`).
 
 pub mod chat;
 pub mod fanout;
@@ -11,6 +11,8 @@ pub mod idle;
 mod latencies;
 pub mod live;
 pub mod load;
+pub mod peer;
+pub mod peers;
 pub mod ping;
 mod plot;
 pub mod report;

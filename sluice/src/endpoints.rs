@@ -33,6 +33,19 @@ pub struct Addresses {
 // === impl Addresses ===
 
 impl Addresses {
+    /// Of what takes clients by TCP and nothing else.
+    pub fn of_tcp(address: SocketAddr) -> Self {
+        Self {
+            http: String::new(),
+            admin: None,
+            tcp: Some(address.to_string()),
+            ws: None,
+            udp: None,
+            pins: None,
+            gateways: Vec::new(),
+        }
+    }
+
     /// Asks a running server.
     pub async fn of(http: &str) -> anyhow::Result<Self> {
         let http = http.trim_start_matches("http://").trim_end_matches('/');

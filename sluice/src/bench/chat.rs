@@ -26,6 +26,9 @@ pub struct ChatReport {
     pub body_bytes: usize,
     /// Stored and acked.
     pub msgs_per_s: f64,
+    /// All that were sent, by the time until the last was acked and received: where few
+    /// rounds of windows fit into the run, this is the rate.
+    pub whole_run_per_s: f64,
     /// Of acks.
     #[serde(flatten)]
     pub ack: AckLatencies,
@@ -57,6 +60,7 @@ pub async fn chat(
         rate_per_s: pace.per_s(),
         body_bytes: load.body_bytes,
         msgs_per_s: acked / findings.measured_s(),
+        whole_run_per_s: findings.counts.acked as f64 / findings.whole_s(),
         ack: AckLatencies::of(&findings.ack),
         recv: RecvLatencies::of(&findings.recv),
     };

@@ -245,6 +245,12 @@ impl Findings {
         all.fold(0.0, f64::max)
     }
 
+    /// From the first message until the last was acked and received.
+    pub(super) fn whole_s(&self) -> f64 {
+        let all = self.outcomes.iter().map(|it| it.whole_s);
+        all.fold(f64::MIN_POSITIVE, f64::max)
+    }
+
     /// CPU of one of the servers; each generator has looked at the same ones.
     pub(super) fn server_cpu_s(&self, at: usize) -> f64 {
         let first = self.outcomes.first();

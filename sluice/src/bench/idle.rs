@@ -76,7 +76,7 @@ pub async fn idle(
     live.doing("adding users");
     let settings = match load.server {
         Server::Cluster(_) => NO_LIMITS,
-        Server::Start | Server::Running(_) => SETTINGS,
+        Server::Start | Server::Running(_) | Server::Peer(_) => SETTINGS,
     };
     let subject = Subject::prepare(SubjectOptions {
         server: load.server.clone(),

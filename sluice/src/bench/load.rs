@@ -70,6 +70,7 @@ impl Load {
                 addresses,
                 source: index * clients.div_ceil(PER_SOURCE_ADDRESS),
                 transport: self.transport,
+                protocol: subject.protocol,
                 pins: subject.pins().cloned(),
                 logins: logins.to_vec(),
                 window_max: self.depth,

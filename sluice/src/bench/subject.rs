@@ -11,10 +11,11 @@ use std::{
 use anyhow::{Context, bail};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use sluice_client::{DeviceId, HttpApi, UserId};
-use sluice_load::{LoadTransport, Login};
+use sluice_load::{LoadTransport, Login, Protocol};
 use sluice_protocol::{ClientMsgId, ConversationId, MessageId, limits::PARTITIONS_DEFAULT};
 use sluice_store::{Commit, Content, NewEntry, NewUser, Outcome, SqliteConfig, SqliteStore, Store};
 
+use super::peer::{Peer, PeerServer};
 use crate::{
     cluster::{Cluster, Kind, Shape},
     config::Config,
@@ -43,6 +44,8 @@ pub enum Server {
     Running(RunningServer),
     /// A cluster, started for the run.
     Cluster(Shape),
+    /// Another system, started for the run.
+    Peer(Peer),
 }
 
 /// What server is wanted.
@@ -68,6 +71,8 @@ pub(super) struct Subject {
     pub(super) logins: Vec<Login>,
     /// That all are in, if that was wanted.
     pub(super) group: Option<ConversationId>,
+    /// What clients speak, where that isn't Sluice's own.
+    pub(super) protocol: Option<Protocol>,
     /// Of what was started, beside the defaults; a running one's aren't known.
     pub(super) settings: String,
     started: Started,
@@ -86,10 +91,12 @@ enum Started {
     Nothing,
     Server(Box<ServerProcess>),
     Cluster(Box<Cluster>),
+    Peer(Box<PeerServer>),
 }
 
 const TOKEN_LIFETIME_MS: u64 = 3_600_000;
 const GROUP_NAME: &str = "bench";
+const DEVICE: &str = "bench";
 /// Users made at once.
 const SIDE_BY_SIDE: usize = 512;
 /// Tokens, some 30 µs each.
@@ -109,6 +116,7 @@ impl Subject {
         match &options.server {
             Server::Running(server) => Self::find(server, &users, options.in_group).await,
             Server::Start => Self::start(&users, &options).await,
+            Server::Peer(peer) => Self::start_peer(*peer, &users).await,
             // A large future, for which all callers would hold room.
             Server::Cluster(shape) => Box::pin(Self::start_cluster(*shape, &users, &options)).await,
         }
@@ -138,6 +146,7 @@ impl Subject {
             gateways: vec![addresses],
             logins,
             group,
+            protocol: None,
             settings: String::new(),
             started: Started::Nothing,
         })
@@ -159,6 +168,7 @@ impl Subject {
             gateways: vec![Addresses::of(&process.addresses.http).await?],
             logins,
             group,
+            protocol: None,
             settings: options.settings.to_owned(),
             started: Started::Server(Box::new(process)),
         })
@@ -195,8 +205,29 @@ impl Subject {
             gateways: cluster.gateways().cloned().collect(),
             logins,
             group,
+            protocol: None,
             settings: options.settings.to_owned(),
             started: Started::Cluster(Box::new(cluster)),
+        })
+    }
+
+    async fn start_peer(peer: Peer, users: &[UserId]) -> anyhow::Result<Self> {
+        let device = DeviceId::parse(DEVICE)?;
+        let logins = users.iter().map(|user| Login {
+            user: user.clone(),
+            device: device.clone(),
+            token: format!("{:032x}", rand::random::<u128>()),
+        });
+        let logins: Vec<Login> = logins.collect();
+        let server = PeerServer::start(peer, &logins).await?;
+        Ok(Self {
+            parts: vec![Part::server(server.pid())],
+            gateways: vec![Addresses::of_tcp(server.address())],
+            logins,
+            group: None,
+            protocol: Some(peer.protocol()),
+            settings: peer.settings(),
+            started: Started::Peer(Box::new(server)),
         })
     }
 
@@ -233,7 +264,7 @@ impl Subject {
     pub(super) fn own_server(&self) -> Option<u32> {
         match &self.started {
             Started::Server(process) => process.pid(),
-            Started::Nothing | Started::Cluster(_) => None,
+            Started::Nothing | Started::Cluster(_) | Started::Peer(_) => None,
         }
     }
 
@@ -242,6 +273,11 @@ impl Subject {
         match self.started {
             Started::Server(process) => process.stop().await,
             Started::Cluster(cluster) => cluster.stop().await,
+            // Killed: what it keeps goes with it.
+            Started::Peer(server) => {
+                drop(server);
+                Ok(())
+            }
             Started::Nothing => Ok(()),
         }
     }
@@ -346,7 +382,7 @@ async fn register(http: &str, users: &[UserId]) -> anyhow::Result<()> {
 
 async fn logins(data_dir: &Path, users: &[UserId]) -> anyhow::Result<Vec<Login>> {
     let signer = open_signer(data_dir)?;
-    let device = DeviceId::parse("bench")?;
+    let device = DeviceId::parse(DEVICE)?;
     let mut logins = Vec::with_capacity(users.len());
     for some in users.chunks(SIGNED_AT_ONCE) {
         for user in some {

@@ -3,6 +3,7 @@
 mod chat;
 mod fanout;
 mod idle;
+mod peers;
 mod ping;
 mod request;
 mod storm;
@@ -48,6 +49,7 @@ enum Workload {
     Fanout(fanout::Args),
     Storm(storm::Args),
     Request(request::Args),
+    Peers(peers::Args),
     /// A generator's process: its job comes on standard input
     #[command(hide = true)]
     Worker,
@@ -115,6 +117,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<Exit
         Workload::Fanout(args) => fanout::run(args, shutdown).await,
         Workload::Storm(args) => storm::run(args, shutdown).await,
         Workload::Request(args) => request::run(args, shutdown).await,
+        Workload::Peers(args) => peers::run(args, shutdown).await,
         Workload::Worker => blocking(worker::run).await,
         Workload::Echo { core, kind } => blocking(move || worker::echo(core, kind)).await,
     }
@@ -234,6 +237,17 @@ fn check_connections(load: &Load, gateways: usize, has_floor: bool) -> Result<()
     Err(WrongUse(format!(
         "{} connections are {why}; ask for {most} at most",
         load.connections
+    )))
+}
+
+/// Connections that chat in pairs.
+fn even(connections: usize) -> Result<(), WrongUse> {
+    if connections.is_multiple_of(2) {
+        return Ok(());
+    }
+    Err(WrongUse(format!(
+        "--connections must be even, as they chat in pairs: {} for example",
+        connections.saturating_add(1)
     )))
 }
 

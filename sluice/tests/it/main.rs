@@ -18,6 +18,7 @@ mod ledger;
 mod moves;
 mod oracle;
 mod outages;
+mod peers;
 mod python_backend;
 mod readme;
 mod rejoin;

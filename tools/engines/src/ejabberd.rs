@@ -24,7 +24,7 @@ const START: &str = "\
 {ok, _} = application:ensure_all_started(ejabberd), \
 {ok, Users} = file:consult(\"users\"), \
 [ok = ejabberd_auth:try_register(User, <<\"localhost\">>, Word) || {User, Word} <- Users], \
-ok = ejabberd_listener:add_listener({PORT, {127, 0, 0, 1}, tcp}, ejabberd_c2s, #{}).";
+ok = ejabberd_listener:add_listener({PORT, {127, 0, 0, 1}, tcp}, ejabberd_c2s, #{backlog => 1024}).";
 
 /// Where Debian keeps the programs' libraries for Erlang: a folder an architecture.
 const LIBRARIES: &str = "/usr/lib";

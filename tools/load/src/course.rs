@@ -88,6 +88,10 @@ pub(crate) fn run<D: Driver>(
             return true;
         }
         looked_ns = now;
+        if now >= second_ns {
+            second_ns = now + SECOND_NS;
+            control.tell(Told::Second(engine.tally.interval(now, start_ns)));
+        }
         let counts = engine.tally.counts;
         let sum = counts.acked + counts.received + counts.failed;
         if sum > moved.1 {
@@ -99,6 +103,7 @@ pub(crate) fn run<D: Driver>(
         !is_done && now - moved.0 < course.patience_ns && control.goes_on()
     })?;
     control.tell(Told::Second(engine.tally.interval(now_ns(), start_ns)));
+    outcome.whole_s = (moved.0 - start_ns) as f64 / SECOND_NS as f64;
     outcome.trouble = engine.trouble.take();
     Ok(outcome)
 }

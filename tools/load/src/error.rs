@@ -19,6 +19,9 @@ pub enum LoadError {
         /// The server's words.
         reason: String,
     },
+    /// Another system's protocol was broken, or the system refuses something.
+    #[error(transparent)]
+    Peer(#[from] crate::PeerError),
     /// Something that the protocol does not foresee.
     #[error("unexpected: {0}")]
     Unexpected(String),

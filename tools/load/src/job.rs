@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 use sluice_codec::datagram::{KeyError, ServerPins};
 
 use crate::{
-    LoadError, LoadTransport, Login, Pace,
+    LoadError, LoadTransport, Login, Pace, Protocol,
     carrier::Carrier,
     clock::{MS_NS, SECOND_NS, now_ns},
     course::{self, Course},
     datagrams::Datagrams,
+    driver::Driver,
     engine::{Engine, EngineOptions},
     rounds::{Counted, Rounds},
     session::{Session, Talk},
@@ -32,6 +33,9 @@ pub struct Job {
     pub source: usize,
     /// By what.
     pub transport: LoadTransport,
+    /// Another system's, which then takes part in [`Work::Chat`] and [`Work::Idle`] over TCP;
+    /// `None`: Sluice's own.
+    pub protocol: Option<Protocol>,
     /// Of the server, for datagrams.
     pub pins: Option<String>,
     /// A client each.
@@ -114,6 +118,9 @@ pub enum Told {
 pub struct Outcome {
     /// What was measured took so long.
     pub measured_s: f64,
+    /// From the first message until the last was acked and received, warm-up and what was
+    /// under way in the end included.
+    pub whole_s: f64,
     /// Messages acked in that time.
     pub acked: u64,
     /// Messages received in that time.
@@ -222,6 +229,11 @@ impl Job {
     }
 
     fn work(self, control: &mut dyn Control) -> Result<Outcome, LoadError> {
+        let is_for_all = matches!(self.work, Work::Chat { .. } | Work::Idle { .. });
+        if self.protocol.is_some() && !is_for_all {
+            let error = "no other system's protocol has a driver for this work";
+            return Err(LoadError::Unexpected(error.to_owned()));
+        }
         match self.work.clone() {
             Work::Ping { floor } => self.ping(floor, control),
             Work::Chat { pace } => self.run_course(Talk::Pairs, pace, 1, control),
@@ -269,7 +281,7 @@ impl Job {
             }
         });
         let (hold_ns, servers) = (self.duration_ms * MS_NS, self.servers.clone());
-        let mut engine = self.engine(talk)?;
+        let mut engine = self.engine_of_any(talk)?;
         course::open(&mut engine, first, control)?;
         course::wait_for_start(&mut engine, control)?;
         course::open(&mut engine, usize::MAX, control)?;
@@ -301,7 +313,7 @@ impl Job {
         control: &mut dyn Control,
     ) -> Result<Outcome, LoadError> {
         let course = self.course(pace, usize::MAX, copies);
-        let mut engine = self.engine(talk)?;
+        let mut engine = self.engine_of_any(talk)?;
         course::open(&mut engine, usize::MAX, control)?;
         course::run(&mut engine, &course, control)
     }
@@ -397,16 +409,32 @@ impl Job {
         })
     }
 
-    /// Its clients, not connected yet.
+    /// Its clients, whatever they speak, not connected yet.
+    fn engine_of_any(self, talk: Talk) -> Result<Engine<Box<dyn Driver>>, LoadError> {
+        let carrier = self.carrier(&self.addresses, self.server_pins()?)?;
+        let (clients, options) = (self.logins.len(), self.engine_options());
+        let driver = match self.protocol {
+            None => Box::new(self.session(talk)),
+            Some(protocol) => protocol.driver(self.logins, self.body_bytes),
+        };
+        Ok(Engine::new(driver, carrier, clients, options))
+    }
+
+    /// Sluice's clients, not connected yet.
     pub(crate) fn engine(self, talk: Talk) -> Result<Engine<Session>, LoadError> {
-        let clients = self.logins.len();
-        let pins = self.pins.as_deref().map(str::parse).transpose();
-        let pins = pins.map_err(|error: KeyError| LoadError::Unexpected(error.to_string()))?;
-        let carrier = self.carrier(&self.addresses, pins)?;
-        let options = self.engine_options();
+        let carrier = self.carrier(&self.addresses, self.server_pins()?)?;
+        let (clients, options) = (self.logins.len(), self.engine_options());
+        Ok(Engine::new(self.session(talk), carrier, clients, options))
+    }
+
+    fn session(self, talk: Talk) -> Session {
         let host = (self.addresses.first()).map_or_else(String::new, SocketAddr::to_string);
-        let session = Session::new(self.transport, host, talk, self.logins, self.body_bytes);
-        Ok(Engine::new(session, carrier, clients, options))
+        Session::new(self.transport, host, talk, self.logins, self.body_bytes)
+    }
+
+    fn server_pins(&self) -> Result<Option<ServerPins>, LoadError> {
+        let pins = self.pins.as_deref().map(str::parse).transpose();
+        pins.map_err(|error: KeyError| LoadError::Unexpected(error.to_string()))
     }
 
     pub(crate) fn engine_options(&self) -> EngineOptions {

@@ -15,7 +15,7 @@ mod fed;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{LoadError, Login, driver::Driver};
+use crate::{Login, driver::Driver};
 
 /// What the clients of another system speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,14 +63,6 @@ const HEARTBEAT_INTERVAL_MS: u32 = 60_000;
 const WINDOW: u32 = crate::WINDOW_MAX;
 /// Of a message with all that is around it.
 const MESSAGE_MAX_BYTES: usize = 128 * 1024;
-
-// === impl PeerError ===
-
-impl From<PeerError> for LoadError {
-    fn from(error: PeerError) -> Self {
-        Self::Unexpected(error.to_string())
-    }
-}
 
 // === impl Protocol ===
 

@@ -6,13 +6,10 @@ use sluice_load::{LoadTransport, Pace, WINDOW_MAX};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Output, Spans, System, body, check_connections, count, depth, finish, pace, transport,
+    Output, Spans, System, body, check_connections, count, depth, even, finish, pace, transport,
     unless_stopped,
 };
-use crate::{
-    bench::{chat::chat, live::Live, load::Load},
-    cli::WrongUse,
-};
+use crate::bench::{chat::chat, live::Live, load::Load};
 
 /// Durable messages of pairs: rate and latency
 ///
@@ -52,13 +49,7 @@ pub(super) struct Args {
 
 /// Runs the command.
 pub(super) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
-    if args.connections % 2 == 1 {
-        let error = format!(
-            "--connections must be even, as they chat in pairs: {} for example",
-            args.connections.saturating_add(1)
-        );
-        return Err(WrongUse(error).into());
-    }
+    even(args.connections)?;
     let seconds = args.spans.warm_up + args.spans.duration;
     let live = Live::new(args.connections, seconds)?;
     let load = Load {
