@@ -20,6 +20,8 @@ mod ack_tally;
 mod address_limits;
 mod admin;
 mod admin_error;
+#[cfg(feature = "bench")]
+pub mod bed;
 mod bus_health;
 mod channel;
 mod clock;
