@@ -17,8 +17,12 @@ pub struct Common {
     pub transport: &'static str,
     /// Connections held.
     pub connections: usize,
-    /// What was measured took so long.
+    /// What was measured took so long; where a floor is measured in rounds between,
+    /// without these.
     pub duration_s: f64,
+    /// And the floor's rounds so long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub floor_duration_s: Option<f64>,
     /// CPU of Sluice's own processes in that time: the server, or gateways and services.
     pub server_cpu_s: f64,
     /// CPU of the generators in that time.
@@ -119,6 +123,7 @@ impl Common {
             transport: load.transport.name(),
             connections: load.connections,
             duration_s: measured_s,
+            floor_duration_s: Some(findings.sum(|it| it.floor_measured_s)).filter(|it| *it > 0.0),
             server_cpu_s: ProcessFigures::sluice_cpu_s(subject, findings),
             generator_cpu_s: findings.sum(|it| it.generator_cpu_s),
             generator_bound: is_late
@@ -171,7 +176,11 @@ impl Common {
             "connections",
             format!("{} {}", self.connections, self.transport),
         );
-        row("measured", format!("{:.1} s", self.duration_s));
+        let floor = self
+            .floor_duration_s
+            .map(|floor_s| format!(", and the bare server {floor_s:.1} s"));
+        let measured = format!("{:.1} s{}", self.duration_s, floor.unwrap_or_default());
+        row("measured", measured);
         row("CPU of the server", share(self.server_cpu_s));
         if self.processes.len() > 1 {
             for (role, count, cpu_s, bytes) in ProcessFigures::by_role(&self.processes) {

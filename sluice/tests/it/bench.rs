@@ -123,7 +123,13 @@ fn it_pings_the_gateway_and_the_floor() {
         assert_eq!(report["transport"], transport);
         assert_figures(
             &report,
-            &["msgs_per_s", "floor_msgs_per_s", "ratio", "rounds"],
+            &[
+                "msgs_per_s",
+                "floor_msgs_per_s",
+                "ratio",
+                "rounds",
+                "floor_duration_s",
+            ],
         );
         // The machine and the configuration are in every report.
         assert_figures(&report, &["cores", "memory_mb"]);
@@ -183,9 +189,10 @@ fn pairs_chat_as_fast_as_they_can_with_a_server_that_runs() {
     assert_eq!(report["settings"], "");
 }
 
-const FANOUT_FIGURES: [&str; 4] = [
+const FANOUT_FIGURES: [&str; 5] = [
     "deliveries_per_s",
     "floor_deliveries_per_s",
+    "floor_duration_s",
     "ratio",
     "recv_p99_ms",
 ];

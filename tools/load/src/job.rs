@@ -135,6 +135,8 @@ pub struct Outcome {
     pub unreceived: u64,
     /// Messages that were due and found no room in their sender's window until the end.
     pub unsent: u64,
+    /// What was measured of the floor, in rounds between, took so long.
+    pub floor_measured_s: f64,
     /// Answers a second, round by round: of the server, and of the floor.
     pub rounds: Vec<(f64, f64)>,
     /// From a storm's cut until the last client was back and synced.

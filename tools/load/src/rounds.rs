@@ -59,10 +59,10 @@ impl Rounds {
         let end_ns = measured_ns + self.duration_ns;
         let mut told_ns = start_ns;
         while now_ns() < end_ns || outcome.rounds.is_empty() {
-            let mut figures = Outcome::default();
+            let (mut figures, mut floor_figures) = (Outcome::default(), Outcome::default());
             let is_measured = now_ns() >= measured_ns;
             let from_server = self.round(server, is_measured, control, &mut figures)?;
-            let from_floor = self.round(floor, false, control, &mut Outcome::default())?;
+            let from_floor = self.round(floor, false, control, &mut floor_figures)?;
             let now = now_ns();
             control.tell(Told::Round(from_server, from_floor));
             if now >= told_ns + SECOND_NS {
@@ -71,6 +71,7 @@ impl Rounds {
             }
             if is_measured {
                 outcome.add(&figures);
+                outcome.floor_measured_s += floor_figures.measured_s;
                 outcome.rounds.push((from_server, from_floor));
             }
         }
@@ -91,7 +92,9 @@ impl Rounds {
     ) -> Result<(), LoadError> {
         let end_ns = now_ns() + self.duration_ns;
         while now_ns() < end_ns {
-            let from_floor = self.round(floor, false, control, &mut Outcome::default())?;
+            let mut figures = Outcome::default();
+            let from_floor = self.round(floor, false, control, &mut figures)?;
+            outcome.floor_measured_s += figures.measured_s;
             outcome.rounds.push((0.0, from_floor));
         }
         Ok(())

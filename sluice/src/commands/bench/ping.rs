@@ -21,6 +21,7 @@ use crate::bench::{live::Live, load::Load, ping::ping};
     sluice bench ping --depth 1\n  \
     sluice bench ping --depth 16 --transport ws --json\n\n\
     A round trip is counted from when the ping was written; rates are medians over the rounds.\n\
+    --duration is that of the rounds of both; the report tells how long each was measured.\n\
     Where it says bound by the generator, the ratio flatters the gateway: both wait for it.")]
 pub(super) struct Args {
     /// tcp, ws or udp
