@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use sluice_load::{Job, LoadTransport, PER_SOURCE_ADDRESS, Work};
 
-use super::subject::{Server, Subject};
+use super::{
+    OPENING_MAX,
+    subject::{Server, Subject},
+};
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -73,6 +76,7 @@ impl Load {
                 protocol: subject.protocol,
                 pins: subject.pins().cloned(),
                 logins: logins.to_vec(),
+                opening_max: OPENING_MAX.div_ceil(generators.max(1)),
                 window_max: self.depth,
                 body_bytes: self.body_bytes,
                 warm_up_ms: self.warm_up.as_millis() as u64,

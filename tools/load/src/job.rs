@@ -40,6 +40,8 @@ pub struct Job {
     pub pins: Option<String>,
     /// A client each.
     pub logins: Vec<Login>,
+    /// Connections that may be on their way to login at once.
+    pub opening_max: usize,
     /// Messages that a client may have unacked, if the server grants so many; at most
     /// [`crate::WINDOW_MAX`].
     pub window_max: u32,
@@ -205,7 +207,6 @@ pub trait Control {
     fn start_ns(&self) -> Option<u64>;
 }
 
-const OPENING_MAX: usize = 256;
 const NICE: i32 = -10;
 const PATIENCE_NS: u64 = 20_000 * MS_NS;
 /// After a run at a given rate.
@@ -223,8 +224,10 @@ impl Job {
             crate::cores::pin(None, core)?;
         }
         // A generator that has to queue for a core measures the queue. Where it may not
-        // go first, it says when it was late.
-        let _ = setpriority_process(None, NICE);
+        // go first, it says when it was late. Who is just there keeps nobody waiting.
+        if !matches!(self.work, Work::Idle { .. }) {
+            let _ = setpriority_process(None, NICE);
+        }
         let nice = getpriority_process(None).unwrap_or_default();
         let outcome = self.work(control)?;
         Ok(Outcome { nice, ..outcome })
@@ -441,7 +444,7 @@ impl Job {
 
     pub(crate) fn engine_options(&self) -> EngineOptions {
         EngineOptions {
-            opening_max: OPENING_MAX,
+            opening_max: self.opening_max,
             patience_ns: PATIENCE_NS,
             window_max: self.window_max,
             reconnects: false,
