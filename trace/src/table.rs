@@ -11,6 +11,8 @@ use crate::{report::Report, timeline::Timeline, tracer::Sighting, watch::Order};
 pub(crate) struct Table {
     order: Option<Order>,
     began_us: u64,
+    /// Unix time at which the clock was at 0, as of that moment: the two drift apart.
+    origin_unix_us: u64,
     /// Number of the first timeline.
     first: u32,
     timelines: Vec<Timeline>,
@@ -28,6 +30,7 @@ impl Table {
         Self {
             order: None,
             began_us: 0,
+            origin_unix_us: 0,
             first: 1,
             timelines: Vec::new(),
             by_name: HashMap::new(),
@@ -36,11 +39,12 @@ impl Table {
     }
 
     /// Forgets all that it has, and begins anew.
-    pub(crate) fn begin(&mut self, order: Option<Order>, now_us: u64) {
+    pub(crate) fn begin(&mut self, order: Option<Order>, now_us: u64, unix_us: u64) {
         let used = u32::try_from(self.timelines.len()).unwrap_or(u32::MAX);
         *self = Self {
             order,
             began_us: now_us,
+            origin_unix_us: unix_us.saturating_sub(now_us),
             // After four billion messages the numbers begin again.
             first: self.first.checked_add(used).unwrap_or(1),
             ..Self::new()
@@ -83,8 +87,7 @@ impl Table {
         self.timelines.get_mut(usize::try_from(index).ok()?)
     }
 
-    /// `origin_unix_us`: when the clock was at 0.
-    pub(crate) fn report(&self, now_us: u64, origin_unix_us: u64) -> Report {
+    pub(crate) fn report(&self, now_us: u64) -> Report {
         let left_us = self.begins_until_us().saturating_sub(now_us);
         Report {
             armed: left_us > 0,
@@ -94,7 +97,7 @@ impl Table {
             messages: self
                 .timelines
                 .iter()
-                .map(|timeline| timeline.row(origin_unix_us))
+                .map(|timeline| timeline.row(self.origin_unix_us))
                 .collect(),
         }
     }

@@ -48,7 +48,6 @@ struct Shared {
     /// Of a sample: most messages are turned away without the lock. 1: ask the table.
     one_in: AtomicU32,
     origin: Instant,
-    origin_unix_us: u64,
     table: Mutex<Table>,
 }
 
@@ -63,14 +62,11 @@ impl Default for Tracer {
 impl Tracer {
     /// One that is off.
     pub fn new() -> Self {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH);
-        let unix_us = unix.map_or(0, |span| u64::try_from(span.as_micros()).unwrap_or(0));
         Self {
             shared: Arc::new(Shared {
                 is_armed: AtomicBool::new(false),
                 one_in: AtomicU32::new(1),
                 origin: Instant::now(),
-                origin_unix_us: unix_us,
                 table: Mutex::new(Table::new()),
             }),
         }
@@ -95,7 +91,7 @@ impl Tracer {
             Watch::User(_) | Watch::Connection(_) => 1,
         };
         let mut table = self.shared.table.lock();
-        table.begin(Some(order), self.now_us());
+        table.begin(Some(order), self.now_us(), unix_us());
         self.shared.one_in.store(one_in, Ordering::Relaxed);
         self.shared.is_armed.store(true, Ordering::Relaxed);
     }
@@ -104,7 +100,7 @@ impl Tracer {
     pub fn forget(&self) {
         let mut table = self.shared.table.lock();
         self.shared.is_armed.store(false, Ordering::Relaxed);
-        table.begin(None, self.now_us());
+        table.begin(None, self.now_us(), unix_us());
     }
 
     /// The message, if it is followed; a wanted one is from now on. Switches the tracer
@@ -160,8 +156,14 @@ impl Tracer {
         if table.is_over(now_us) {
             self.shared.is_armed.store(false, Ordering::Relaxed);
         }
-        table.report(now_us, self.shared.origin_unix_us)
+        table.report(now_us)
     }
+}
+
+/// The machine's clock, 0 before 1970.
+fn unix_us() -> u64 {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH);
+    unix.map_or(0, |span| u64::try_from(span.as_micros()).unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use sluice_client::{Client, ContentType, Event, EventStream, HttpApi, Target, Tr
 
 use crate::{
     account::Account,
+    roles::{Roles, endpoint, http},
     server::{SLUICE, Server},
 };
 
@@ -240,4 +241,42 @@ async fn the_command_tells_where_the_time_goes() {
         String::from_utf8_lossy(&output.stdout),
         "no message was seen\n"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_processes_of_a_cluster_tell_is_one_road() {
+    let roles = Roles::start().await;
+    let service = roles.service("").await;
+    let (one, other) = (roles.gateway().await, roles.gateway().await);
+    let api = http(&service);
+    let alice = Account::register(&api, "alice").await;
+    let bob = Account::register(&api, "bob").await;
+    let (alices, _a) = alice.device_among("phone", vec![endpoint(&one)]);
+    let (_bobs, mut events) = bob.device_among("phone", vec![endpoint(&other)]);
+    while !matches!(events.next().await.unwrap(), Event::CaughtUp) {}
+    let mut command = Command::new(SLUICE);
+    command.args(["timeline", "--for", "2", "--json", "--sample", "1"]);
+    for process in [&service, &one, &other] {
+        let admin = process.addresses.admin.as_ref().unwrap();
+        command.args(["--server", &admin.to_string()]);
+    }
+    let waiting = tokio::task::spawn_blocking(move || command.output().unwrap());
+    while !waiting.is_finished() {
+        say(&alices, &bob, "hello").await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let output = waiting.await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let stages = told["stages"].as_array().unwrap();
+    let names: Vec<_> = stages
+        .iter()
+        .filter_map(|it| it["stage"].as_str())
+        .collect();
+    assert_eq!(names, [&ROAD[..], &PUSH_ROAD].concat());
+    // One machine's clock, read by three processes.
+    for stage in stages {
+        let step_us = stage["step_p50_us"].as_i64().unwrap();
+        assert!(step_us > -2_000, "{told}");
+    }
 }
