@@ -1,9 +1,9 @@
 //! `sluice bench peers`: Sluice and other systems, one after the other, under the same
 //! load from the same generator.
 //!
-//! Each runs three times on a fresh server: idle connections; pairs that chat as fast as
-//! their windows let them; and pairs that chat at half of that rate, by a schedule fixed
-//! ahead.
+//! Each runs on a fresh server every time: idle connections; pairs that chat with one
+//! message under way each, which tells how many may be; pairs that chat as fast as their
+//! windows let them; and pairs that chat at half of that rate, by a schedule fixed ahead.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ pub struct PeersReport {
     pub connections: usize,
     /// Connections that were held.
     pub idle_connections: usize,
-    /// Messages that each had under way at most.
+    /// Messages that each might have under way.
     pub depth: u32,
     /// Of each message.
     pub body_bytes: usize,
@@ -92,7 +92,9 @@ pub struct SystemReport {
     /// As fast as the windows let them: all messages of the run, by the time until the
     /// last was acked and received.
     pub msgs_per_s: f64,
-    /// The same of Sluice by this, where Sluice took part.
+    /// Messages that each connection had under way then.
+    pub depth: u32,
+    /// Sluice's rate by this one, where Sluice took part.
     pub sluice_ratio: Option<f64>,
     /// At that rate.
     pub max: RunReport,
@@ -134,6 +136,12 @@ pub struct HalfReport {
 
 /// A rate is never asked for below this: the schedule needs some messages.
 const RATE_MIN_PER_S: f64 = 10.0;
+
+/// What is under way is worked off within half of a run, and so long at most: a generator
+/// gives up what hasn't moved for twice as long.
+const UNDER_WAY_MAX: Duration = Duration::from_secs(10);
+/// With one message under way each.
+const PROBE: Duration = Duration::from_secs(3);
 
 /// What an ack of Sluice's means.
 const SLUICE_ACK_MEANS: &str =
@@ -211,8 +219,21 @@ async fn measure(
     let live = Live::new(held.connections, options.idle.as_secs())?;
     let idle = Box::pin(idle(held, false, live, shutdown.clone())).await?;
     sums.errors += idle.common.errors;
-    eprintln!("{name}: as fast as it can");
-    let max = run(&load, Pace::Window, sums, shutdown).await?;
+    eprintln!("{name}: with one message under way each");
+    let singly = Load {
+        depth: 1,
+        warm_up: Duration::ZERO,
+        duration: PROBE.min(load.duration),
+        ..load.clone()
+    };
+    let singly = run(&singly, Pace::Window, sums, shutdown).await?;
+    let depth = depth_for(&load, singly.whole_run_per_s);
+    eprintln!("{name}: as fast as it can, at most {depth} messages under way each");
+    let windows = Load {
+        depth,
+        ..load.clone()
+    };
+    let max = run(&windows, Pace::Window, sums, shutdown).await?;
     let msgs_per_s = max.whole_run_per_s;
     let rate_per_s = (msgs_per_s / 2.0).max(RATE_MIN_PER_S);
     eprintln!("{name}: at {rate_per_s:.0} messages a second, half of that");
@@ -225,6 +246,7 @@ async fn measure(
         settings: max.common.machine.settings.clone(),
         process_bytes_per_connection: idle.process_bytes_per_connection,
         msgs_per_s,
+        depth,
         sluice_ratio: None,
         max: RunReport::of(&max),
         half: HalfReport {
@@ -234,6 +256,15 @@ async fn measure(
             run: RunReport::of(&half),
         },
     })
+}
+
+/// How many messages each connection has under way: as many as are asked for, unless a
+/// system this fast with one each would need more than half of the run for them. Then
+/// they would only queue, and few rounds would fit into the run.
+fn depth_for(load: &Load, singly_per_s: f64) -> u32 {
+    let in_a_part = singly_per_s * (load.duration / 2).min(UNDER_WAY_MAX).as_secs_f64();
+    let each = in_a_part / load.connections.max(1) as f64;
+    (each as u32).clamp(1, load.depth.max(1))
 }
 
 async fn run(
@@ -378,7 +409,7 @@ const COLUMNS: [&str; 9] = [
     "system",
     "at the ack",
     "bytes an idle connection",
-    "messages/s, highest",
+    "messages/s, highest (under way each)",
     "Sluice: times as many",
     "CPU then",
     "ack p50 / p99 / p99.9",
@@ -394,7 +425,10 @@ impl SystemReport {
     }
 
     fn row(&self) -> [String; COLUMNS.len()] {
-        let ratio = self.sluice_ratio.map(|it| format!("{it:.1}×"));
+        let ratio = self.sluice_ratio.map(|it| match it {
+            1.0.. => format!("{it:.1}×"),
+            _ => format!("{it:.2}×"),
+        });
         let errors = match self.max.errors + self.half.run.errors {
             0 => String::new(),
             errors => format!(" ({errors} errors)"),
@@ -403,12 +437,35 @@ impl SystemReport {
             self.title(),
             self.durability.text().to_owned(),
             format!("{:.0}", self.process_bytes_per_connection),
-            format!("{:.0}{errors}", self.msgs_per_s),
+            format!("{:.0} ({}){errors}", self.msgs_per_s, self.depth),
             ratio.unwrap_or_default(),
             self.max.text(),
             self.half.ack.text(),
             self.half.recv.text(),
             self.half.run.text(),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sluice_load::LoadTransport;
+
+    use super::*;
+
+    #[test]
+    fn a_slow_system_has_fewer_messages_under_way() {
+        let load = Load {
+            transport: LoadTransport::Tcp,
+            connections: 200,
+            depth: 32,
+            body_bytes: 64,
+            warm_up: Duration::ZERO,
+            duration: Duration::from_secs(10),
+            server: Server::Start,
+        };
+        assert_eq!(depth_for(&load, 0.0), 1);
+        assert_eq!(depth_for(&load, 400.0), 10);
+        assert_eq!(depth_for(&load, 20_000.0), 32);
     }
 }

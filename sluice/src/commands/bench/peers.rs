@@ -26,7 +26,7 @@ use crate::bench::{
     tools/peers --markdown peers.md        (installs the Debian packages first)\n  \
     sluice bench peers --peers sluice,ejabberd --connections 1000 --depth 4\n  \
     sluice bench peers --idle-connections 15000 --json\n\n\
-    A run ends when all that is under way has arrived: connections times depth, which a server\n    that syncs each message for itself works off for some time.")]
+    A run ends when all that is under way has arrived. Each system is first asked with one message\n    under way a connection; so slow a one as syncs each by itself gets fewer than --depth.")]
 pub(super) struct Args {
     /// Who takes part, in this order: sluice, mosquitto, nats, jetstream, ejabberd
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = entrant,
@@ -41,7 +41,8 @@ pub(super) struct Args {
     /// Seconds to hold them before memory is read
     #[arg(long, value_name = "S", default_value = "5", value_parser = at_least_one)]
     idle: u64,
-    /// Messages that each connection may have unacked
+    /// Messages that each connection may have unacked; fewer where a system wouldn't work
+    /// them off in half of the run
     #[arg(long, value_name = "N", default_value = "32", value_parser = depth)]
     depth: u32,
     /// Bytes of a message
