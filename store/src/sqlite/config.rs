@@ -10,6 +10,9 @@ pub struct SqliteConfig {
     pub queue_max_requests: usize,
     /// Entries (or other rows) after which a transaction takes no further request.
     pub batch_max_entries: usize,
+    /// Under load a transaction begins no sooner than this after the one before it did,
+    /// so that more share its sync; 0: at once. At most 100,000.
+    pub commit_gap_us: u64,
     /// Threads that read for clients and HTTP calls, each with a connection of its own.
     pub reader_threads: usize,
     /// Threads that look users up, for logins and the bearers of HTTP calls.
@@ -28,6 +31,9 @@ pub struct SqliteConfig {
     pub writer_memory_entries: usize,
 }
 
+/// Whoever waits for an ack waits for this, too.
+const COMMIT_GAP_MAX_US: u64 = 100_000;
+
 // === impl SqliteConfig ===
 
 impl Default for SqliteConfig {
@@ -35,6 +41,7 @@ impl Default for SqliteConfig {
         Self {
             queue_max_requests: 4_096,
             batch_max_entries: 4_096,
+            commit_gap_us: 2_000,
             reader_threads: 2,
             account_reader_threads: 1,
             owner_reader_threads: 1,
@@ -62,9 +69,12 @@ impl SqliteConfig {
             ("read_queue_max_requests", self.read_queue_max_requests),
             ("writer_memory_entries", self.writer_memory_entries),
         ];
-        match wanted.into_iter().find(|(_, value)| *value == 0) {
-            Some((name, _)) => Err(format!("{name} must be above 0")),
-            None => Ok(()),
+        if let Some((name, _)) = wanted.into_iter().find(|(_, value)| *value == 0) {
+            return Err(format!("{name} must be above 0"));
         }
+        if self.commit_gap_us > COMMIT_GAP_MAX_US {
+            return Err(format!("commit_gap_us must be at most {COMMIT_GAP_MAX_US}"));
+        }
+        Ok(())
     }
 }

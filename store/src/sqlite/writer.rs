@@ -2,8 +2,11 @@
 //!
 //! It takes whatever waits, up to a bound, and makes one transaction of it: the
 //! sync at the end is paid once for all (group commit). While it syncs, the
-//! next batch gathers, so batches grow with the load and nobody waits for a
-//! timer. Answers leave after the commit.
+//! next batch gathers, so batches grow with the load. Answers leave after the commit.
+//!
+//! A small transaction costs nearly as much as a large one, in here and in all whom its
+//! answers wake. So after one that several have shared the next begins no sooner than
+//! `commit_gap_us` after it did; whoever writes alone never waits for a timer.
 //!
 //! A request that fails harms no other. Nearly all that fail have written
 //! nothing yet (a fenced owner, a name that is taken) and there is nothing to
@@ -14,10 +17,10 @@
 
 use std::{
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam::channel::{Receiver, Sender, TrySendError, after, bounded};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
@@ -72,7 +75,19 @@ struct WriterThread {
     requests: Receiver<Box<dyn Request>>,
     batch: Vec<Box<dyn Request>>,
     batch_max_entries: usize,
+    pace: Pace,
+    /// With so many waiting nobody waits for a timer.
+    crowd_requests: usize,
 }
+
+/// When the next transaction begins.
+struct Pace {
+    gap: Duration,
+    began: Option<Instant>,
+}
+
+/// Entries from which on a transaction is one that several have shared.
+const SHARED_ENTRIES: usize = 4;
 
 // === impl Writer ===
 
@@ -85,6 +100,8 @@ impl Writer {
             requests: waiting,
             batch: Vec::new(),
             batch_max_entries: config.batch_max_entries.max(1),
+            pace: Pace::new(Duration::from_micros(config.commit_gap_us)),
+            crowd_requests: config.queue_max_requests / 2,
         };
         let thread = thread::Builder::new()
             .name("store-writer".to_owned())
@@ -165,10 +182,16 @@ impl<W: Write> Request for Pending<W> {
 impl WriterThread {
     fn run(mut self) {
         while let Ok(first) = self.requests.recv() {
+            let wait = self.pace.wait(Instant::now());
+            if !wait.is_zero() && self.requests.len() < self.crowd_requests {
+                // Nobody who hands something in has to wake this thread meanwhile.
+                let _ = after(wait).recv();
+            }
             let entries = self.gather(first);
             metrics::gauge!("sluice_store_queue_requests").set(self.requests.len() as f64);
             metrics::histogram!("sluice_store_batch_entries").record(entries as f64);
             let started = Instant::now();
+            self.pace.begins(started, entries);
             let failure = self.transact().err();
             metrics::histogram!("sluice_store_commit_seconds")
                 .record(started.elapsed().as_secs_f64());
@@ -257,9 +280,40 @@ impl WriterThread {
     }
 }
 
+// === impl Pace ===
+
+impl Pace {
+    fn new(gap: Duration) -> Self {
+        Self { gap, began: None }
+    }
+
+    /// How long the next transaction has to wait.
+    fn wait(&self, now: Instant) -> Duration {
+        let due = self.began.map(|began| began + self.gap);
+        due.map_or(Duration::ZERO, |due| due.saturating_duration_since(now))
+    }
+
+    fn begins(&mut self, now: Instant, entries: usize) {
+        self.began = (entries >= SHARED_ENTRIES).then_some(now);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_transactions_that_several_share_keep_their_distance() {
+        let gap = Duration::from_millis(2);
+        let mut pace = Pace::new(gap);
+        let start = Instant::now();
+        assert_eq!(pace.wait(start), Duration::ZERO);
+        pace.begins(start, SHARED_ENTRIES);
+        assert_eq!(pace.wait(start + gap / 4), gap * 3 / 4);
+        assert_eq!(pace.wait(start + gap * 2), Duration::ZERO);
+        pace.begins(start + gap, SHARED_ENTRIES - 1);
+        assert_eq!(pace.wait(start + gap), Duration::ZERO);
+    }
 
     /// Inserts a number and then, for some, fails.
     struct Insert {
@@ -291,6 +345,8 @@ mod tests {
             requests,
             batch: Vec::new(),
             batch_max_entries: 8,
+            pace: Pace::new(Duration::ZERO),
+            crowd_requests: 1,
         };
         let mut answers = Vec::new();
         for write in batch {
