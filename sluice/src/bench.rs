@@ -4,6 +4,7 @@
 //! the processes that make the load (`generator`, and `worker` on their side),
 //! another system that is measured alike (`peer`), and what a report says beside the workload's own figures (`report`).
 
+pub mod all;
 pub mod chat;
 pub mod fanout;
 mod generator;
@@ -17,8 +18,10 @@ pub mod ping;
 mod plot;
 pub mod report;
 pub mod request;
+pub mod results;
 pub mod storm;
 mod subject;
+mod wheel;
 pub mod worker;
 
 pub use subject::{RunningServer, Server};

@@ -303,6 +303,11 @@ impl Entrant {
         }
     }
 
+    /// Whether it can be measured here.
+    pub fn is_installed(self) -> bool {
+        self.missing_package().is_none()
+    }
+
     fn version(self) -> String {
         match self {
             Self::Sluice => env!("CARGO_PKG_VERSION").to_owned(),

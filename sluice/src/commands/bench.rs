@@ -1,5 +1,6 @@
 //! `sluice bench`: a workload a file.
 
+mod all;
 mod chat;
 mod fanout;
 mod idle;
@@ -50,6 +51,7 @@ enum Workload {
     Storm(storm::Args),
     Request(request::Args),
     Peers(peers::Args),
+    All(all::Args),
     /// A generator's process: its job comes on standard input
     #[command(hide = true)]
     Worker,
@@ -118,6 +120,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<Exit
         Workload::Storm(args) => storm::run(args, shutdown).await,
         Workload::Request(args) => request::run(args, shutdown).await,
         Workload::Peers(args) => peers::run(args, shutdown).await,
+        Workload::All(args) => all::run(args, shutdown).await,
         Workload::Worker => blocking(worker::run).await,
         Workload::Echo { core, kind } => blocking(move || worker::echo(core, kind)).await,
     }

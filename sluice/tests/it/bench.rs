@@ -325,3 +325,24 @@ fn parent(pid: u32) -> Option<u32> {
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_whitespace().nth(1)?.parse().ok()
 }
+
+#[test]
+fn all_is_a_document_with_goals_tables_and_plots() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("RESULTS.md");
+    let output = Command::new(SLUICE)
+        .args(["bench", "all", "--quick", "--only", "ping,wheel", "--json"])
+        .arg("--markdown")
+        .arg(&file)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["errors"], 0);
+    assert_eq!(report["goals"][0]["goal"], "≥ 95 %");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("| wheel: cancel | ≤ 10 ns |"), "{text}");
+    assert!(text.contains("](results/ping-16.svg)"), "{text}");
+    assert!(folder.path().join("results/ping-1.svg").exists());
+}
