@@ -20,7 +20,6 @@ use axum::{
 use metrics::gauge;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
 
 use crate::{
     admin_error::AdminError,
@@ -119,10 +118,8 @@ impl Admin {
         for mailbox in self.loops.iter() {
             let mut next_slot = Some(0);
             while let Some(from_slot) = next_slot {
-                let (answer, page) = oneshot::channel();
-                mailbox.send(Mail::Costs(from_slot, answer)).await;
-                // A loop that has ended has no connections.
-                let Ok((costs, next)) = page.await else {
+                let page = mailbox.ask(|answer| Mail::Costs(from_slot, answer)).await;
+                let Some((costs, next)) = page else {
                     break;
                 };
                 sum.ledger += costs.ledger;
@@ -194,16 +191,12 @@ async fn connections(
     let limit = query.limit.min(PAGE_MAX);
     let (mut rows, mut total) = (Vec::new(), 0);
     for mailbox in admin.loops.iter() {
-        let (answer, part) = oneshot::channel();
-        mailbox
-            .send(Mail::Rows {
-                order: query.sort,
-                rows_max: offset + limit,
-                answer,
-            })
-            .await;
-        // A loop that has ended has no connections.
-        if let Ok(part) = part.await {
+        let rows_of = |answer| Mail::Rows {
+            order: query.sort,
+            rows_max: offset + limit,
+            answer,
+        };
+        if let Some(part) = mailbox.ask(rows_of).await {
             rows.extend(part.rows);
             total += part.total;
         }

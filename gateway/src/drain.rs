@@ -4,15 +4,13 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use sluice_bus::BusError;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     gateway::Gateway,
     mailbox::{LoopLoad, Mail},
 };
 
-/// For a loop to say what is under way.
-const ANSWER_MAX: Duration = Duration::from_secs(1);
 /// Beside the time of the last packets, for each channel that is still there.
 const CLOSING_EACH: Duration = Duration::from_micros(100);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -84,11 +82,8 @@ impl Gateway {
     async fn load(&self) -> LoopLoad {
         let mut sum = LoopLoad::default();
         for mailbox in &self.loops {
-            let (answer, part) = oneshot::channel();
-            mailbox.send(Mail::Load(answer)).await;
             // A loop that does not answer has nothing to wait for.
-            let part = tokio::time::timeout(ANSWER_MAX, part).await;
-            let part = part.ok().and_then(Result::ok).unwrap_or_default();
+            let part = mailbox.ask(Mail::Load).await.unwrap_or_default();
             sum.channels += part.channels;
             sum.unacked_pushes += part.unacked_pushes;
             sum.unanswered += part.unanswered;

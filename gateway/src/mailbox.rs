@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -26,6 +27,9 @@ use crate::{
     admin::ConnectionRow, datagram::Strayed, handover::Unacked, ledger::Costs,
     push_window::PushContent, slab::ChannelKey,
 };
+
+/// A loop that doesn't answer within this has nothing to tell.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
 
 /// One piece of work.
 #[derive(Debug)]
@@ -185,8 +189,23 @@ impl Mailbox {
     pub(crate) async fn send(&self, mut mail: Mail) {
         while let Err(refused) = self.offer(mail) {
             mail = refused;
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
+    }
+
+    /// Asks the loop something, for people and for a drain. `None`: it has ended, or stalls.
+    pub(crate) async fn ask<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<T>) -> Mail,
+    ) -> Option<T> {
+        let (answer, told) = oneshot::channel();
+        let asking = async {
+            self.send(question(answer)).await;
+            // The question of a loop that has ended stays in its queue: it is never
+            // answered, and never dropped.
+            told.await.ok()
+        };
+        tokio::time::timeout(ANSWER_MAX, asking).await.ok()?
     }
 
     /// For the loop, before it takes mail: what comes from now on wakes it again.
