@@ -98,7 +98,9 @@ impl LoopTraces {
             match it.bears {
                 _ if !is_written => {}
                 Bears::Ack => tracer.mark(it.message, Stage::AckWrite),
-                Bears::Push(to) => tracer.mark_push(it.message, to, PushStage::Write),
+                Bears::Push(to) => {
+                    tracer.mark_push(it.message, to, PushStage::Write);
+                }
             }
             !is_written
         });
@@ -113,8 +115,9 @@ impl LoopTraces {
 
     /// A push of a followed message is in the channel's output, where it ends there.
     pub(crate) fn pushed(&mut self, channel: &Channel, to: ConnectionId, message: TraceId) {
-        self.tracer.mark_push(message, to, PushStage::Push);
-        self.expect(channel, message, Bears::Push(to));
+        if self.tracer.mark_push(message, to, PushStage::Push) {
+            self.expect(channel, message, Bears::Push(to));
+        }
     }
 
     /// Its PushAck has come.

@@ -4,7 +4,7 @@
 //! It ends by itself after `for_s`; what was seen stays, within its bound, until the
 //! next `POST` or `DELETE`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -13,7 +13,7 @@ use axum::{
     routing::get,
 };
 use sluice_gateway::AdminError;
-use sluice_trace::{Order, Report, Tracer};
+use sluice_trace::{Order, Report, SETTLE, Tracer};
 
 use crate::admin::check_bearer;
 
@@ -53,6 +53,12 @@ async fn begin(
     let Json(order) = order.map_err(|error| AdminError::bad_request(error.body_text()))?;
     tracing::info!(?order, "messages are followed");
     timelines.tracer.arm(order.clone());
+    // No message may come that would notice.
+    let (tracer, over) = (timelines.tracer, Duration::from_secs(order.for_s) + SETTLE);
+    tokio::spawn(async move {
+        tokio::time::sleep(over).await;
+        tracer.expire();
+    });
     Ok((StatusCode::ACCEPTED, Json(order)))
 }
 

@@ -22,6 +22,7 @@ mod watch;
 
 pub use report::Report;
 pub use stage::{PushStage, Stage};
+pub use table::SETTLE;
 pub use timeline::{PUSHES_MAX, TimelineRow};
 pub use tracer::{Sighting, TraceId, Tracer};
 pub use watch::{FOR_MAX_S, MESSAGES_MAX, Order, Watch, WatchError};

@@ -1,5 +1,7 @@
 //! The messages that are followed, of one order.
 
+use std::time::Duration;
+
 use hashbrown::HashMap;
 use sluice_protocol::{ClientMsgId, UserId};
 
@@ -21,7 +23,7 @@ pub(crate) struct Table {
 }
 
 /// When new messages are no longer begun, those under way are still followed for so long.
-const SETTLE_US: u64 = 5_000_000;
+pub const SETTLE: Duration = Duration::from_secs(5);
 
 // === impl Table ===
 
@@ -53,7 +55,10 @@ impl Table {
 
     /// True once nothing is followed any more.
     pub(crate) fn is_over(&self, now_us: u64) -> bool {
-        now_us >= self.begins_until_us().saturating_add(SETTLE_US)
+        now_us
+            >= self
+                .begins_until_us()
+                .saturating_add(SETTLE.as_micros() as u64)
     }
 
     /// The number of a message, if it is followed, or is from now on.

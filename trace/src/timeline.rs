@@ -89,21 +89,31 @@ impl Timeline {
             .get_or_insert_with(|| (conversation.clone(), seq));
     }
 
-    pub(crate) fn mark_push(&mut self, connection: ConnectionId, stage: PushStage, at_us: u64) {
+    /// Whether this connection is among those that are followed.
+    pub(crate) fn mark_push(
+        &mut self,
+        connection: ConnectionId,
+        stage: PushStage,
+        at_us: u64,
+    ) -> bool {
         let known = self
             .pushes
             .iter_mut()
             .find(|it| it.connection == connection);
         if let Some(push) = known {
             set(&mut push.marks, stage as usize, at_us);
+            true
         } else if stage != PushStage::Push {
             // One of those over.
+            false
         } else if self.pushes.len() < PUSHES_MAX {
             let mut marks = [NEVER; PushStage::ALL.len()];
             set(&mut marks, stage as usize, at_us);
             self.pushes.push(Push { connection, marks });
+            true
         } else {
             self.pushes_over = self.pushes_over.saturating_add(1);
+            false
         }
     }
 

@@ -140,11 +140,21 @@ impl Tracer {
         }
     }
 
-    /// It has come so far on its way to this connection, now.
-    pub fn mark_push(&self, message: TraceId, connection: ConnectionId, stage: PushStage) {
+    /// It has come so far on its way to this connection, now. Whether that one is among
+    /// those that are followed.
+    pub fn mark_push(&self, message: TraceId, connection: ConnectionId, stage: PushStage) -> bool {
         let at_us = self.now_us();
-        if let Some(timeline) = self.shared.table.lock().timeline(message.0.get()) {
-            timeline.mark_push(connection, stage, at_us);
+        let mut table = self.shared.table.lock();
+        let timeline = table.timeline(message.0.get());
+        timeline.is_some_and(|it| it.mark_push(connection, stage, at_us))
+    }
+
+    /// Switches it off if its time is over; to be called when it is, for those that see
+    /// no message any more.
+    pub fn expire(&self) {
+        let table = self.shared.table.lock();
+        if table.is_over(self.now_us()) {
+            self.shared.is_armed.store(false, Ordering::Relaxed);
         }
     }
 
