@@ -4,7 +4,7 @@
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     time::Duration,
 };
 
@@ -48,6 +48,8 @@ const SCRATCH_BYTES: usize = 256 * 1024;
 const WAIT_MAX_NS: u64 = 50 * MS_NS;
 /// So many come from one address; its ports are bounded.
 pub const PER_SOURCE_ADDRESS: usize = 16_000;
+/// Of these, below the ports that the kernel gives away.
+const FIRST_PORT: u16 = 16_384;
 
 // === impl Streams ===
 
@@ -76,7 +78,7 @@ impl Streams {
     /// Begins to connect.
     pub(crate) fn connect(&mut self, client: usize) -> Result<(), LoadError> {
         let address = self.addresses[client % self.addresses.len()];
-        let mut socket = connect(address, self.source + client / PER_SOURCE_ADDRESS)?;
+        let mut socket = connect(address, self.source, client)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registry = self.poll.registry();
         registry.register(&mut socket, Token(client), interest)?;
@@ -216,7 +218,8 @@ impl Streams {
 }
 
 /// Begins to connect, from 127.0.0.1 and, on loopback, the addresses behind it.
-fn connect(address: SocketAddr, source: usize) -> io::Result<TcpStream> {
+fn connect(address: SocketAddr, source: usize, client: usize) -> io::Result<TcpStream> {
+    let source = source + client / PER_SOURCE_ADDRESS;
     let SocketAddr::V4(v4) = address else {
         return TcpStream::connect(address);
     };
@@ -228,7 +231,12 @@ fn connect(address: SocketAddr, source: usize) -> io::Result<TcpStream> {
     // Many sockets of one port, each to be told apart by where it leads.
     socket.set_reuse_address(true)?;
     let from = Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + source as u32);
-    socket.bind(&SocketAddr::new(IpAddr::V4(from), 0).into())?;
+    // Asked for any port, the kernel looks through those in use, ever longer: with 120,000
+    // sockets that took most of the machine.
+    let own = FIRST_PORT + (client % PER_SOURCE_ADDRESS) as u16;
+    if socket.bind(&SocketAddrV4::new(from, own).into()).is_err() {
+        socket.bind(&SocketAddrV4::new(from, 0).into())?;
+    }
     match socket.connect(&address.into()) {
         Ok(()) => {}
         Err(error)
