@@ -85,7 +85,7 @@ fn sluice_is_held_against_a_peer_in_one_table() {
         "| sluice ",
         "| nats 2",
         "What an ack means",
-        "+OK: passed on",
+        "PONG after a batch",
     ] {
         assert!(table.contains(line), "{line}: {table}");
     }

@@ -22,7 +22,7 @@ use crate::{Login, driver::Driver};
 pub enum Protocol {
     /// MQTT 3.1.1, QoS 1 both ways, in sessions that outlive their connections.
     Mqtt,
-    /// NATS without anything kept, each message answered by `+OK`.
+    /// NATS without anything kept, each batch answered by a PONG.
     Nats,
     /// NATS with a stream of all messages and a consumer of each user.
     JetStream,

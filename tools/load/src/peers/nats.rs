@@ -1,8 +1,11 @@
 //! NATS core (docs.nats.io, "Client Protocol"): each user subscribes to a subject of its
-//! own, and a message is a PUB to the other's. In verbose mode the server says `+OK` to
-//! each PUB once it has handed it on to who is there; that is the ack, and nothing is kept.
+//! own, and a message is a PUB to the other's. A PING ends each batch; a server takes a
+//! client's commands in their order, so its PONG says that all before have been handed on to
+//! who is there. That is the ack, and nothing is kept.
 
 mod wire;
+
+use std::collections::VecDeque;
 
 use super::{HEARTBEAT_INTERVAL_MS, PeerError, WINDOW};
 use crate::{
@@ -23,8 +26,11 @@ pub(crate) struct Nats {
 #[derive(Default)]
 struct Member {
     is_ready: bool,
+    sent: u64,
     /// Messages that were acked, which goes in their order.
     acked: u64,
+    /// Sent when each PING was that isn't answered yet.
+    asked: VecDeque<u64>,
 }
 
 /// Users' subjects begin with it.
@@ -49,10 +55,10 @@ impl Nats {
 
 impl Driver for Nats {
     fn open(&mut self, client: usize, out: &mut Vec<u8>) -> Result<(), LoadError> {
-        self.members[client].is_ready = false;
+        self.members[client] = Member::default();
         let user = self.user(client);
         let words = format!(
-            "CONNECT {{\"verbose\":true,\"pedantic\":false,\"tls_required\":false,\"protocol\":1,\
+            "CONNECT {{\"verbose\":false,\"pedantic\":false,\"tls_required\":false,\"protocol\":1,\
              \"lang\":\"rust\",\"version\":\"0\",\"name\":\"{user}\"}}\r\n\
              SUB {SUBJECT}{user} 1\r\nPING\r\n"
         );
@@ -64,6 +70,7 @@ impl Driver for Nats {
         self.body.stamp(message);
         let peer = self.user(client ^ 1);
         put_publish(&[SUBJECT, peer], &[], self.body.bytes(), out);
+        self.members[client].sent += 1;
     }
 
     fn take(
@@ -78,14 +85,6 @@ impl Driver for Nats {
         while let Some((op, bytes)) = first_op(&input[used..])? {
             used += bytes;
             match op {
-                // Before PONG: of CONNECT and SUB.
-                Op::Ok if !member.is_ready => {}
-                Op::Ok => {
-                    heard.push(Heard::Acked {
-                        number: member.acked,
-                    });
-                    member.acked += 1;
-                }
                 Op::Message { payload, .. } => {
                     let stamp = stamp_of(payload).ok_or(PeerError::Malformed("a message"))?;
                     let (due_ns, number) = stamp;
@@ -99,13 +98,30 @@ impl Driver for Nats {
                         heartbeat_interval_ms: HEARTBEAT_INTERVAL_MS,
                     });
                 }
-                Op::Pong | Op::Info => {}
+                Op::Pong => {
+                    let sent = member.asked.pop_front();
+                    let sent = sent.ok_or(PeerError::Malformed("a PONG"))?;
+                    heard.extend((member.acked..sent).map(|number| Heard::Acked { number }));
+                    member.acked = sent;
+                }
+                Op::Ok | Op::Info => {}
             }
         }
         Ok(used)
     }
 
-    fn keep_alive(&mut self, _client: usize, out: &mut Vec<u8>) {
+    fn gathered(&mut self, client: usize, out: &mut Vec<u8>) {
+        let member = &mut self.members[client];
+        let last = member.asked.back().copied();
+        if member.is_ready && member.sent > last.unwrap_or(member.acked) {
+            member.asked.push_back(member.sent);
+            out.extend_from_slice(b"PING\r\n");
+        }
+    }
+
+    fn keep_alive(&mut self, client: usize, out: &mut Vec<u8>) {
+        let member = &mut self.members[client];
+        member.asked.push_back(member.sent);
         out.extend_from_slice(b"PING\r\n");
     }
 
@@ -121,7 +137,7 @@ mod tests {
 
     /// As nats-server 2.9.10 says it, shortened.
     const HELLO: &[u8] = b"INFO {\"server_id\":\"NA\",\"version\":\"2.9.10\",\"proto\":1,\
-        \"max_payload\":1048576,\"client_id\":5} \r\n+OK\r\n+OK\r\nPONG\r\n";
+        \"max_payload\":1048576,\"client_id\":5} \r\nPONG\r\n";
 
     fn driver() -> Nats {
         Nats::new(logins(), 64)
@@ -152,8 +168,21 @@ mod tests {
         let (heard, _) = feed_every_way(driver, 1, &pushed);
         let due_ns = message(0).due_ns;
         assert_eq!(heard, [Heard::Received { number: 0, due_ns }]);
-        let (heard, _) = feed(&mut alice, 0, &[HELLO, b"+OK\r\n+OK\r\n"]).unwrap();
         let acked = |number| Heard::Acked { number };
-        assert_eq!(heard[1..], [acked(0), acked(1)]);
+        let mut alice = driver();
+        feed(&mut alice, 0, &[HELLO]).unwrap();
+        sent.clear();
+        alice.send(0, message(0), &mut sent);
+        alice.send(0, message(1), &mut sent);
+        alice.gathered(0, &mut sent);
+        alice.gathered(0, &mut sent);
+        assert!(sent.ends_with(b"\r\nPING\r\n"));
+        alice.send(0, message(2), &mut sent);
+        alice.keep_alive(0, &mut sent);
+        let (heard, _) = feed(&mut alice, 0, &[b"PONG\r\n"]).unwrap();
+        assert_eq!(heard, [acked(0), acked(1)]);
+        let (heard, _) = feed(&mut alice, 0, &[b"PONG\r\n"]).unwrap();
+        assert_eq!(heard, [acked(2)]);
+        assert!(feed(&mut alice, 0, &[b"PONG\r\n"]).is_err());
     }
 }
