@@ -94,7 +94,7 @@ const REQUESTS_PER_S: f64 = 2_000.0;
 pub async fn all(options: AllOptions, shutdown: CancellationToken) -> anyhow::Result<Results> {
     let mut course = Course {
         sizes: Sizes::of(options.quick),
-        results: Results::begin(options.quick),
+        results: Results::begin(options.command(), options.quick),
         folder: options.folder,
         shutdown,
     };
@@ -114,6 +114,20 @@ pub async fn all(options: AllOptions, shutdown: CancellationToken) -> anyhow::Re
         }
     }
     Ok(course.results)
+}
+
+// === impl AllOptions ===
+
+impl AllOptions {
+    fn command(&self) -> String {
+        let quick = if self.quick { " --quick" } else { "" };
+        let names = self.only.iter().filter_map(Part::to_possible_value);
+        let names: Vec<String> = names.map(|it| it.get_name().to_owned()).collect();
+        match names.is_empty() {
+            true => format!("bench all{quick}"),
+            false => format!("bench all{quick} --only {}", names.join(",")),
+        }
+    }
 }
 
 // === impl Sizes ===

@@ -14,6 +14,8 @@ use super::report::{Common, Machine};
 pub struct Results {
     /// `all`.
     pub workload: &'static str,
+    /// That repeats it.
+    pub command: String,
     /// Small and short: whether all works, not how fast it is.
     pub quick: bool,
     /// When it began, UTC.
@@ -66,9 +68,10 @@ const PLOTS: &str = "results";
 // === impl Results ===
 
 impl Results {
-    pub(super) fn begin(quick: bool) -> Self {
+    pub(super) fn begin(command: String, quick: bool) -> Self {
         Self {
             workload: "all",
+            command,
             quick,
             began: Timestamp::now().strftime("%Y-%m-%d %H:%M UTC").to_string(),
             commit: commit().unwrap_or_else(|| "unknown".to_owned()),
@@ -153,22 +156,19 @@ impl Results {
     /// The whole document.
     pub fn markdown(&self) -> String {
         let machine = &self.machine;
-        let (command, kind) = match self.quick {
-            true => (
-                "bench all --quick",
+        let kind = match self.quick {
+            true => {
                 "A quick look with few connections and short runs: it shows that all works, and \
-                 says little of how fast.",
-            ),
-            false => (
-                "bench all",
-                "Generator, server and everything else share the machine's cores.",
-            ),
+                 says little of how fast."
+            }
+            false => "Generator, server and everything else share the machine's cores.",
         };
         let mut text = format!(
             "# Results\n\n\
-             Written by `cargo run --release -- {command}` on {}, commit {}: {} × {}, {} MB, \
+             Written by `cargo run --release -- {}` on {}, commit {}: {} × {}, {} MB, \
              Linux {}, {} build. {kind}\n\n\
              | what | goal | seen | reached |\n|---|---|---|---|\n",
+            self.command,
             self.began,
             self.commit,
             machine.cores,
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn the_document_says_what_was_reached_and_what_failed() {
-        let mut results = Results::begin(true);
+        let mut results = Results::begin("bench all --quick".into(), true);
         results.goal("pings", "≥ 95 %", "97 %", true);
         results.goal("fan-out", "≥ 70 %", "45 %", false);
         results.failed(
