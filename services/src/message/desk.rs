@@ -13,11 +13,12 @@ use sluice_protocol::{
     packet::{self, ErrorCode, packet::Body},
 };
 use sluice_store::{Commit, CommitRefusal, Content, NewEntry, Outcome, Store, StoreError, Stored};
-use sluice_trace::{Sighting, Stage, TraceId};
+use sluice_trace::Stage;
 
 use super::{
     checks::{self, Facts, Passed},
     fan_out::{self, Announcement, Audience, What},
+    followed,
     group::Groups,
     job::{Ask, Job, NoJob},
 };
@@ -75,7 +76,7 @@ impl Desk {
         let mut jobs = self.parse(entries, &mut outbox);
         let mut traced = Vec::new();
         if self.node.tracer.is_armed() {
-            traced = self.trace(&mut jobs);
+            traced = followed::take(&self.node.tracer, &mut jobs);
         }
         while !jobs.is_empty() {
             let (round, later) = split_round(jobs);
@@ -128,26 +129,6 @@ impl Desk {
             }
         }
         jobs
-    }
-
-    /// Notes which messages are followed: they have just been taken from the bus.
-    fn trace(&self, jobs: &mut [Job]) -> Vec<TraceId> {
-        let tracer = &self.node.tracer;
-        for job in jobs.iter_mut() {
-            let Ask::Send { client_msg_id, .. } = job.ask else {
-                continue;
-            };
-            job.trace = tracer.find(&Sighting {
-                sender: &job.origin.user,
-                message: client_msg_id,
-                connection: job.origin.connection,
-                is_fresh: false,
-            });
-            if let Some(message) = job.trace {
-                tracer.mark(message, Stage::Take);
-            }
-        }
-        jobs.iter().filter_map(|job| job.trace).collect()
     }
 
     async fn round(&mut self, jobs: Vec<Job>, outbox: &mut Outbox) -> Result<(), WorkError> {
@@ -265,9 +246,10 @@ impl Desk {
             return Ok(());
         }
         let places = plan.seats.iter().map(|(place, _)| *place);
-        for message in places.filter_map(|place| jobs.get(place)?.trace) {
-            self.node.tracer.mark(message, Stage::Check);
-        }
+        followed::checked(
+            &self.node.tracer,
+            places.filter_map(|place| jobs.get(place)),
+        );
         let started = Instant::now();
         let commit = Commit {
             partition: self.partition,
@@ -284,13 +266,7 @@ impl Desk {
         let placed = plan.entries.into_iter().zip(plan.seats);
         for ((entry, (place, answers)), outcome) in placed.zip(outcomes) {
             let Some(job) = jobs.get(place) else { continue };
-            if let (Some(message), Outcome::Stored(stored) | Outcome::Duplicate(stored)) =
-                (job.trace, &outcome)
-            {
-                let tracer = &self.node.tracer;
-                tracer.mark(message, Stage::Commit);
-                tracer.stored(message, &job.conversation, stored.seq);
-            }
+            followed::committed(&self.node.tracer, job, &outcome);
             match outcome {
                 Outcome::Stored(stored) => {
                     self.groups.apply(

@@ -6,6 +6,7 @@
 mod checks;
 mod desk;
 mod fan_out;
+mod followed;
 mod group;
 mod group_command;
 mod job;
